@@ -1,0 +1,44 @@
+# The way in: `make bench` measures the default plan and writes a report, `make test` checks everything.
+# Both set up what they need: .venv from the lock file (hashes checked), the models, the starter corpus.
+
+PYTHON ?= python3
+VENV := .venv
+AMIRA := $(VENV)/bin/amira
+READY := $(VENV)/.ready
+
+.PHONY: help setup models bench test lint browser lock clean
+
+help: ## Show this help.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv and install the locked dependencies.
+
+$(READY): requirements/lock.txt pyproject.toml scripts/setup.sh
+	scripts/setup.sh $(PYTHON) $(VENV)
+	touch $@
+
+models: setup ## Build the default models and assemble the starter corpus.
+	$(AMIRA) models build
+	$(AMIRA) corpus build
+
+bench: models ## Run the default plan and write a report (about ten minutes on two cores).
+	$(AMIRA) bench default
+
+lint: setup ## Check formatting, lint, types and import directions.
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+browser:
+	scripts/browser.sh
+
+test: lint models browser ## Run every check and test.
+	$(VENV)/bin/pytest
+
+lock: ## Resolve the dependencies anew into requirements/lock.txt (needs uv).
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+		pyproject.toml --extra dev --output-file requirements/lock.txt
+
+clean: ## Remove what was built; the runs in reports/runs stay.
+	rm -rf $(VENV) build

@@ -1,0 +1,1 @@
+"""The benchmark harness: plans, the runner, the run store, statistics and reports."""

@@ -1,0 +1,165 @@
+"""What a run stores. Raw samples only; every statistic is derived from them later.
+
+A run is a folder:
+
+- `manifest.json`: a `Manifest`: the plan, its cases, the utterances, the fingerprint of code and machine.
+- `samples.jsonl`: one `Sample` a line, appended as it is measured.
+- `processes.jsonl`: one `ProcessRecord` a line, one for each process that ran a case.
+- `samples.parquet`: the same samples as a table, written when the run ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.config import PipelineConfig
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "failed", "unavailable"]
+RunStatus = Literal["running", "complete", "interrupted"]
+
+
+class Model(BaseModel):
+    """Base of the stored objects: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Case(Model):
+    """One pipeline to measure.
+
+    Attributes:
+        id: Unique in its plan, e.g. `2-folded`.
+        title: What a reader of the report sees, e.g. `Folded FP32 weights`.
+        pipeline: The configuration that runs.
+        compare_to: Id of the case that it is compared with, `None` for none.
+        rung: Whether it is a rung of the plan's ladder.
+    """
+
+    id: str
+    title: str
+    pipeline: PipelineConfig
+    compare_to: str | None = None
+    rung: bool = False
+
+
+class CaseEntry(Model):
+    """A case as the manifest keeps it: with the reason why it cannot run here, if so."""
+
+    case: Case
+    unavailable_reason: str | None = None
+    unavailable_remedy: str | None = None
+
+
+class Utterance(Model):
+    """One clip of the corpus, as measured.
+
+    Attributes:
+        id: Unique in the corpus.
+        corpus: Name of the corpus that it belongs to.
+        text: Reference transcript as its source has it (normalised only when scored); `None` if unknown.
+        speaker: Speaker id; `None` where unknown.
+        duration_s: Length of the audio.
+        sha256: Of the PCM16 16 kHz mono bytes that the pipelines got.
+    """
+
+    id: str
+    corpus: str
+    text: str | None
+    speaker: str | None
+    duration_s: float
+    sha256: str
+
+
+class Manifest(Model):
+    """Everything about a run but its samples."""
+
+    schema_version: int
+    run: str
+    status: RunStatus
+    created_utc: str
+    finished_utc: str | None = None
+    plan_name: str
+    plan_title: str
+    plan_description: str
+    plan_toml: str
+    corpus: str
+    repeats: int
+    warm_up: int
+    cases: tuple[CaseEntry, ...]
+    utterances: tuple[Utterance, ...]
+    fingerprint: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One utterance through one pipeline, once.
+
+    Attributes:
+        case: Case id.
+        repeat: Which interleaved round, from 0.
+        utterance: Utterance id.
+        phase: `warm-up` samples are kept and never enter a statistic of the steady state.
+        started_ns: `perf_counter_ns` at the start, comparable within one process only.
+        latency_ns: From PCM bytes in to text out.
+        cpu_ns: CPU time of the whole process over the same span, all threads.
+        stages_ns: Stage to nanoseconds; a stage that the pipeline does not have is absent.
+        steps: Sequential decoder passes.
+        text: Recognised text, in the model's own spelling.
+    """
+
+    case: str
+    repeat: int
+    utterance: str
+    phase: Literal["warm-up", "steady"]
+    started_ns: int
+    latency_ns: int
+    cpu_ns: int
+    stages_ns: dict[str, int]
+    steps: int
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of `samples.jsonl`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """One process that ran one case for one repeat.
+
+    Attributes:
+        case: Case id.
+        repeat: Which interleaved round, from 0.
+        status: `ok`, or `failed` with `error`.
+        error: What went wrong, in one line; `None` when nothing did.
+        import_ns: Interpreter start to pipeline code imported; 0 where unknown.
+        load_ns: Opening the pipeline: sessions, weights, pools.
+        warm_up_ns: The pipeline's own warm-up (lazy compilation and first allocations).
+        baseline_rss_bytes: Resident memory just before the pipeline was opened.
+        peak_rss_bytes: Peak resident memory of the process.
+        cpu_s: CPU seconds of the whole process.
+        wall_s: Wall seconds of the whole process.
+        threads: Threads of the process after its last sample.
+    """
+
+    case: str
+    repeat: int
+    status: Literal["ok", "failed"]
+    error: str | None
+    import_ns: int = 0
+    load_ns: int = 0
+    warm_up_ns: int = 0
+    baseline_rss_bytes: int = 0
+    peak_rss_bytes: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    threads: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of `processes.jsonl`."""
+        return asdict(self)

@@ -1,0 +1,1 @@
+"""Hot numeric loops: one module per operation, every implementation of it side by side."""

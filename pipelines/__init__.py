@@ -1,0 +1,1 @@
+"""Speech-recognition pipelines: contracts, the variants that fill them, and how they are assembled."""

@@ -1,0 +1,145 @@
+"""`acoustic/ort@fp32` and `@int8`: our own graphs in ONNX Runtime, bound to buffers that are leased once per clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pipelines.acoustic.moonshine import MoonshineAed
+from pipelines.acoustic.sessions import open_session
+from pipelines.contracts import Encoded, EncoderDecoderModel, Float32, Int64
+from pipelines.models.moonshine import HEAD_WIDTH, HEADS, LAYERS, VOCABULARY, WIDTH
+from pipelines.registry import Context, Variant
+
+MAX_STEP_TOKENS = 16
+"""Tokens that one step takes at most; the logits buffer is sized for it."""
+_KINDS = ("key", "value")
+
+
+@dataclass(slots=True)
+class _State:
+    """A clip's caches: `caches[length parity]` is read by a step, the other one is written."""
+
+    binding: Any
+    caches: Float32
+    """(2, layers * 2, 8 * max_tokens * 52): ping and pong of every self-attention key and value."""
+    logits: Float32
+    max_tokens: int
+    ids: Int64 = field(default_factory=lambda: np.zeros((1, MAX_STEP_TOKENS), np.int64))
+    length: int = 0
+    turn: int = 0
+
+
+class OrtAed(MoonshineAed):
+    """Moonshine with our decoder graphs (`pipelines.models.decoder_graph`)."""
+
+    def __init__(self, context: Context, precision: str) -> None:
+        folder = context.models_dir / context.model
+        super().__init__(context.buffers, folder / "tokenizer.bin")
+        self._encoder, self._cross, self._step = (
+            open_session(folder / f"{part}.{precision}.onnx", context.threads) for part in ("encoder", "cross", "step")
+        )
+
+    def _encode_impl(self, samples: Float32, hidden: Float32) -> None:
+        binding = self._encoder.io_binding()
+        _bind_input(binding, "input_values", samples)
+        _bind_output(binding, "last_hidden_state", hidden)
+        self._encoder.run_with_iobinding(binding)
+
+    @contextmanager
+    def open(self, encoded: Encoded, max_tokens: int) -> Iterator[_State]:
+        """See `pipelines.contracts.EncoderDecoderModel.open`."""
+        count = encoded.hidden.shape[1]
+        cache = HEADS * max_tokens * HEAD_WIDTH
+        lease = self._buffers.lease
+        with (
+            lease((2 * LAYERS, count * WIDTH), np.float32) as cross,
+            lease((2, 2 * LAYERS, cache), np.float32) as caches,
+            lease((1, MAX_STEP_TOKENS, VOCABULARY), np.float32) as logits,
+        ):
+            state = _State(self._step.io_binding(), caches, logits, max_tokens)  # type: ignore[arg-type]
+            self._cross_attention(encoded.hidden, cross, state.binding)  # type: ignore[arg-type]
+            yield state
+
+    def _cross_attention(self, hidden: Float32, cross: Float32, step: Any) -> None:
+        """Fill the cross-attention keys and values and bind them to every step that follows."""
+        count = hidden.shape[1]
+        shapes = {"key": (1, HEADS, HEAD_WIDTH, count), "value": (1, HEADS, count, HEAD_WIDTH)}
+        binding = self._cross.io_binding()
+        _bind_input(binding, "hidden", hidden)
+        for index in range(2 * LAYERS):
+            layer, kind = index // 2, _KINDS[index % 2]
+            view = cross[index].reshape(shapes[kind])
+            _bind_output(binding, f"cross_{kind}.{layer}", view)
+            _bind_input(step, f"cross_{kind}.{layer}", view)
+        self._cross.run_with_iobinding(binding)
+
+    def step(self, state: _State, tokens: Sequence[int]) -> Float32:
+        """See `pipelines.contracts.EncoderDecoderModel.step`.
+
+        Raises:
+            ValueError: No tokens, or more than the state has room for.
+        """
+        past, count = state.length, len(tokens)
+        if not 1 <= count <= MAX_STEP_TOKENS or past + count > state.max_tokens:
+            raise ValueError(
+                f"a step takes 1 to {MAX_STEP_TOKENS} tokens and this state holds {state.max_tokens}, "
+                f"of which {past} are used; got {count}"
+            )
+        binding = state.binding
+        ids = state.ids[:, :count]
+        logits: Float32 = state.logits[:, :count]
+        ids[0] = tokens
+        _bind_input(binding, "input_ids", ids)
+        _bind_output(binding, "logits", logits)
+        old, new = state.caches[state.turn], state.caches[1 - state.turn]
+        width = HEADS * HEAD_WIDTH
+        for index in range(2 * LAYERS):
+            layer, kind = index // 2, _KINDS[index % 2]
+            before = old[index, : past * width].reshape(1, HEADS, past, HEAD_WIDTH)
+            after = new[index, : (past + count) * width].reshape(1, HEADS, past + count, HEAD_WIDTH)
+            _bind_input(binding, f"past_{kind}.{layer}", before)
+            _bind_output(binding, f"present_{kind}.{layer}", after)
+        self._step.run_with_iobinding(binding)
+        state.length += count
+        state.turn = 1 - state.turn
+        after_each: Float32 = logits[0]
+        return after_each
+
+
+def _bind_input(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+    binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+def _bind_output(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+class _Ort(Variant):
+    provides = "aed"
+    precision: ClassVar[str]
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
+        yield OrtAed(context, cls.precision)
+
+
+class Fp32(_Ort):
+    """`acoustic/ort@fp32`."""
+
+    id = "acoustic/ort@fp32"
+    summary = "folded encoder, decoder as our own step graph, IO binding; FP32"
+    precision = "fp32"
+
+
+class Int8(_Ort):
+    """`acoustic/ort@int8`."""
+
+    id = "acoustic/ort@int8"
+    summary = "as @fp32, matrix products with the shipped int8 weights and 8-bit activations"
+    precision = "int8"

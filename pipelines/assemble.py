@@ -1,0 +1,149 @@
+"""From a configuration to a running pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines import registry
+from pipelines.config import PipelineConfig
+from pipelines.contracts import (
+    SAMPLE_RATE,
+    AedDecoder,
+    AudioBatch,
+    Buffers,
+    EncoderDecoderModel,
+    Float32,
+    Hypotheses,
+    Kernels,
+    Recognizer,
+    Trace,
+    Transcript,
+)
+from pipelines.errors import AmiraError
+from pipelines.registry import Context, Unavailable
+
+MAX_AUDIO_S = 64.0
+"""Longest clip for a whole-utterance pipeline: attention is quadratic and the model was trained on less than 30 s."""
+ENGINE_AXIS = "peer"
+ORDER = ("memory", "kernel", "acoustic", "decoder")
+"""The axes of a pipeline in the order in which they are opened: each may use those before it."""
+
+
+class AedRecognizer:
+    """PCM to text by an attention encoder-decoder."""
+
+    def __init__(self, buffers: Buffers, kernels: Kernels, model: EncoderDecoderModel, decoder: AedDecoder) -> None:
+        self._buffers, self._kernels, self._model, self._decoder = buffers, kernels, model, decoder
+
+    def warm_up(self) -> None:
+        """Warm the model up."""
+        self._model.warm_up()
+
+    def recognize(self, pcm: bytes | memoryview, trace: Trace) -> tuple[Hypotheses, int]:
+        """See `pipelines.contracts.Recognizer`."""
+        count = len(pcm) // 2
+        with (
+            self._buffers.lease((1, max(count, self._model.min_samples)), np.float32) as leased,
+            ExitStack() as stack,
+        ):
+            samples: Float32 = leased  # type: ignore[assignment]
+            with trace.span("ingest"):
+                self._kernels.pcm16_to_float32(pcm, samples[0, :count])
+                samples[0, count:] = 0  # a clip shorter than the encoder takes is followed by silence
+            with trace.span("acoustic"):
+                batch = AudioBatch(samples, np.array([samples.shape[1]]))
+                encoded = stack.enter_context(self._model.encode(batch))
+            with trace.span("decode"):
+                return self._decoder.decode(encoded)
+
+
+class Pipeline:
+    """A recogniser behind the checks that every input goes through."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self._recognizer = recognizer
+
+    def warm_up(self) -> None:
+        """Pay every first-time cost now."""
+        self._recognizer.warm_up()
+
+    def transcribe(self, pcm: bytes | memoryview) -> Transcript:
+        """Recognise PCM16 little-endian mono at 16 kHz.
+
+        Raises:
+            AmiraError: No audio, half a sample, or more than `MAX_AUDIO_S`.
+        """
+        size = pcm.nbytes if isinstance(pcm, memoryview) else len(pcm)
+        if size == 0:
+            raise AmiraError(
+                "there is no audio: the clip has 0 samples. Remove it from the corpus, or check its source"
+            )
+        if size % 2:
+            raise AmiraError(f"PCM16 needs an even number of bytes, got {size}: the last sample is cut in half")
+        seconds = size / 2 / SAMPLE_RATE
+        if seconds > MAX_AUDIO_S:
+            raise AmiraError(
+                f"the clip is {seconds:.1f} s long, a whole-utterance pipeline takes at most {MAX_AUDIO_S:.0f} s. "
+                "Cut it at pauses first; `amira transcribe` does so by itself"
+            )
+        trace = Trace()
+        hypotheses, steps = self._recognizer.recognize(pcm, trace)
+        return Transcript(hypotheses, tuple(trace.spans), steps)
+
+
+def unavailable(config: PipelineConfig) -> tuple[str, Unavailable] | None:
+    """The first variant of a configuration that cannot run here, with the reason and the remedy."""
+    for variant_id in config.variants.values():
+        problem = registry.get(variant_id).available()
+        if problem is not None:
+            return variant_id, problem
+    return None
+
+
+@contextmanager
+def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline]:
+    """Open every part of a pipeline, and close them all when the block ends.
+
+    Raises:
+        AmiraError: An axis is missing or one too many, two parts do not fit each other, or a part cannot be opened.
+    """
+    _check(config)
+    parts: dict[str, Any] = {}
+    context = Context(models_dir, config.model, config.threads, parts)
+    with ExitStack() as stack:
+        for axis in (ENGINE_AXIS, *ORDER):
+            if axis in config.variants:
+                variant = registry.get(config.variants[axis])
+                parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
+        if ENGINE_AXIS in parts:
+            yield Pipeline(parts[ENGINE_AXIS])
+        else:
+            yield Pipeline(AedRecognizer(*(parts[axis] for axis in ORDER)))
+
+
+def _check(config: PipelineConfig) -> None:
+    axes = set(config.variants)
+    wanted = {ENGINE_AXIS} if ENGINE_AXIS in axes else set(ORDER)
+    if missing := wanted - axes:
+        raise AmiraError(
+            f"the pipeline has no variant for: {', '.join(sorted(missing))}. List what there is with: amira variants"
+        )
+    if extra := axes - wanted:
+        raise AmiraError(
+            f"the pipeline does not use: {', '.join(sorted(extra))}. "
+            + (f"'{ENGINE_AXIS}' is a whole engine and stands alone" if ENGINE_AXIS in axes else "Remove it")
+        )
+    if stray := set(config.options) - axes:
+        raise AmiraError(f"options are given for axes without a variant: {', '.join(sorted(stray))}")
+    if ENGINE_AXIS not in axes:
+        acoustic, decoder = (registry.get(config.variants[axis]) for axis in ("acoustic", "decoder"))
+        if acoustic.provides != decoder.provides:
+            raise AmiraError(
+                f"'{decoder.id}' decodes models of family '{decoder.provides}', but '{acoustic.id}' is of family "
+                f"'{acoustic.provides}'. Pick a decoder of that family: amira variants"
+            )

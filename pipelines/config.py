@@ -1,0 +1,66 @@
+"""Pipeline configuration: TOML or a mapping becomes a frozen, validated object."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from pipelines import registry
+from pipelines.errors import AmiraError
+
+
+class PipelineConfig(BaseModel):
+    """Which model runs, on which variants.
+
+    Attributes:
+        model: Name of a built model, e.g. `moonshine-aed`.
+        threads: Threads that inference may use.
+        variants: Axis to variant id; `ort@fp32` under `acoustic` is short for `acoustic/ort@fp32`.
+        options: Axis to the options of its variant.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "moonshine-aed"
+    threads: int = Field(default=1, ge=1, le=256)
+    variants: dict[str, str]
+    options: dict[str, dict[str, Any]] = {}
+
+    @field_validator("variants")
+    @classmethod
+    def _full_ids(cls, value: dict[str, str]) -> dict[str, str]:
+        full = {axis: name if name.startswith(f"{axis}/") else f"{axis}/{name}" for axis, name in value.items()}
+        for variant_id in full.values():
+            registry.get(variant_id)
+        return full
+
+    def with_changes(
+        self, variants: dict[str, str], options: dict[str, dict[str, Any]] | None = None
+    ) -> PipelineConfig:
+        """A copy in which some axes have other variants (and options)."""
+        return PipelineConfig(
+            model=self.model,
+            threads=self.threads,
+            variants={**self.variants, **variants},
+            options={**self.options, **(options or {})},
+        )
+
+
+def load_config(path: Path) -> PipelineConfig:
+    """Read a pipeline configuration from TOML.
+
+    Raises:
+        AmiraError: The file cannot be read, is not TOML, or says something that does not exist.
+    """
+    try:
+        return PipelineConfig(**tomllib.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise AmiraError(f"pipeline configuration {path} is wrong: {error}") from error
+
+
+def default_config() -> PipelineConfig:
+    """The pipeline that runs where nobody asked for another: `pipelines/default.toml`."""
+    return load_config(Path(__file__).parent / "default.toml")

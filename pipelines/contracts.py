@@ -1,0 +1,252 @@
+"""The data types and protocols that every pipeline is made of.
+
+Time is `perf_counter_ns` integers with the unit in the name. Audio inside a pipeline is mono float32 in
+[-1, 1) at 16 kHz; on its way in it is PCM16 little-endian bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+SAMPLE_RATE = 16_000
+STAGES = ("ingest", "features", "queue", "connection", "acoustic", "decode", "post")
+"""The stages of a request, in order. `engine` stands for a peer's whole engine, which cannot be looked into."""
+ENGINE_STAGE = "engine"
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBatch:
+    """Waveforms of one batch, padded with zeros to the longest.
+
+    Attributes:
+        samples: float32 (batch, samples), in [-1, 1).
+        lengths: int64 (batch,), samples that are real in each row.
+    """
+
+    samples: Float32
+    lengths: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbs:
+    """Frame-wise log-probabilities of a CTC model.
+
+    Attributes:
+        values: float32 (batch, frames, vocabulary).
+        lengths: int64 (batch,), frames that are real in each row.
+    """
+
+    values: Float32
+    lengths: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What an encoder hands to an attention decoder.
+
+    Attributes:
+        hidden: float32 (batch, frames, width).
+        lengths: int64 (batch,), frames that are real in each row.
+        audio_s: length of each clip in seconds, for the decoder's length limit.
+    """
+
+    hidden: Float32
+    lengths: Int64
+    audio_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A recognised word; times in seconds from the start of the clip, confidence in [0, 1]."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One reading of a clip.
+
+    Attributes:
+        text: The words, in the model's own spelling.
+        tokens: Token ids without start and end tokens.
+        score: Log-probability of the tokens under the model; `nan` where the model does not give one.
+        words: Word times, empty where the decoder has none.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    score: float
+    words: tuple[Word, ...] = ()
+
+
+Hypotheses = tuple[Hypothesis, ...]
+"""The n-best readings of one clip, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stage of a request: `perf_counter_ns` at its start, and how long it took."""
+
+    stage: str
+    start_ns: int
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What a pipeline says about one clip, and the spans of how it got there."""
+
+    hypotheses: Hypotheses
+    spans: tuple[Span, ...]
+    steps: int = 0
+    """Sequential decoder passes that it took (0 where there are none)."""
+
+    @property
+    def text(self) -> str:
+        """The best reading."""
+        return self.hypotheses[0].text
+
+
+class Vocabulary(Protocol):
+    """Maps token ids to text."""
+
+    def __len__(self) -> int: ...
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of a token sequence, without its surrounding blanks."""
+        ...
+
+
+class Buffers(Protocol):
+    """Where the arrays of the hot path come from (the `memory` axis)."""
+
+    def lease(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> AbstractContextManager[npt.NDArray[np.generic]]:
+        """An uninitialised C-contiguous array for the time of a `with` block."""
+        ...
+
+
+class Kernels(Protocol):
+    """The hot loops of a pipeline (the `kernel` axis)."""
+
+    def pcm16_to_float32(self, pcm: bytes | memoryview, out: Float32) -> None:
+        """Convert PCM16 little-endian `pcm` (2 * n bytes) to float32 `out` (n,), scaled by 1 / 32,768."""
+        ...
+
+
+@runtime_checkable
+class AcousticModel(Protocol):
+    """Full utterance to CTC log-probabilities."""
+
+    vocabulary: Vocabulary
+    frame_shift_s: float
+
+    def warm_up(self) -> None:
+        """Pay every first-time cost now: lazy allocation, compilation, page faults."""
+        ...
+
+    def infer(self, batch: AudioBatch) -> LogProbs:
+        """Log-probabilities of every frame of every clip."""
+        ...
+
+
+@runtime_checkable
+class EncoderDecoderModel(Protocol):
+    """An attention encoder-decoder (AED): encode once, then feed tokens and get the next token's logits."""
+
+    vocabulary: Vocabulary
+    frame_shift_s: float
+    start_token: int
+    end_token: int
+    max_tokens_per_s: float
+    min_samples: int
+    """The shortest clip the encoder takes, in samples."""
+
+    def warm_up(self) -> None:
+        """Pay every first-time cost now: lazy allocation, compilation, page faults."""
+        ...
+
+    def encode(self, batch: AudioBatch) -> AbstractContextManager[Encoded]:
+        """Encode the batch; the hidden states' buffer goes back when the block ends."""
+        ...
+
+    def open(self, encoded: Encoded, max_tokens: int) -> AbstractContextManager[Any]:
+        """The model's own state for decoding `encoded` (one clip) up to `max_tokens`.
+
+        It holds the keys of the clip and of the tokens so far; its buffers go back when the block ends.
+        """
+        ...
+
+    def step(self, state: Any, tokens: Sequence[int]) -> Float32:
+        """Feed `tokens` and return the logits after each: float32 (len(tokens), vocabulary).
+
+        The array is the model's own and is overwritten by the next step.
+        """
+        ...
+
+
+class AedDecoder(Protocol):
+    """Turns an encoded clip into text with the model's own decoder (the `decoder` axis, AED family)."""
+
+    def decode(self, encoded: Encoded) -> tuple[Hypotheses, int]:
+        """The n-best readings of one clip and the number of sequential decoder passes."""
+        ...
+
+
+class Decoder(Protocol):
+    """Turns log-probabilities into text (the `decoder` axis, CTC family)."""
+
+    def decode(self, log_probs: LogProbs) -> list[Hypotheses]:
+        """The n-best readings of every clip of the batch."""
+        ...
+
+
+class Recognizer(Protocol):
+    """Audio in, text out: what a pipeline runs, whatever family it is of."""
+
+    def warm_up(self) -> None:
+        """Pay every first-time cost now: lazy allocation, compilation, page faults."""
+        ...
+
+    def recognize(self, pcm: bytes | memoryview, trace: Trace) -> tuple[Hypotheses, int]:
+        """Recognise one clip of PCM16 little-endian mono at 16 kHz; returns n-best and decoder passes."""
+        ...
+
+
+@dataclass(slots=True)
+class Trace:
+    """Collects the spans of one request."""
+
+    spans: list[Span] = field(default_factory=list)
+
+    def span(self, stage: str) -> _OpenSpan:
+        """`with trace.span("decode"):` times the block as that stage."""
+        return _OpenSpan(self, stage)
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.spans)
+
+
+class _OpenSpan:
+    __slots__ = ("_stage", "_start_ns", "_trace")
+
+    def __init__(self, trace: Trace, stage: str) -> None:
+        self._trace = trace
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        self._start_ns = perf_counter_ns()
+
+    def __exit__(self, *exc: object) -> None:
+        self._trace.spans.append(Span(self._stage, self._start_ns, perf_counter_ns() - self._start_ns))

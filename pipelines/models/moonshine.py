@@ -1,0 +1,117 @@
+"""Moonshine's numbers, and its weights by the names of the nodes that use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.models.fold import FoldedModel
+
+LAYERS = 8
+HEADS = 8
+HEAD_WIDTH = 52
+WIDTH = HEADS * HEAD_WIDTH
+ROTARY_WIDTH = 32
+"""The first dimensions of each head that are rotated, in interleaved pairs."""
+ROTARY_BASE = 10_000.0
+VOCABULARY = 32_768
+START_TOKEN = 1
+END_TOKEN = 2
+LAYER_NORM_EPSILON = 1e-5
+MAX_TOKENS_PER_S = 6.5
+"""The model's own cap on tokens per second of audio, against endless repetition."""
+FRAME_SAMPLES = 384
+"""Samples per encoder frame: the strides 64, 3 and 2 of the stem."""
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A weight matrix in both its forms.
+
+    Attributes:
+        name: Unique in the graph that it goes into.
+        value: float32 (inputs, outputs).
+        q: int8 (inputs, outputs), with `value = scale * (q - zero_point)` per output column.
+        scale: float32 (outputs,).
+        zero_point: int32 (outputs,).
+    """
+
+    name: str
+    value: Float32
+    q: npt.NDArray[np.int8]
+    scale: Float32
+    zero_point: npt.NDArray[np.int32]
+
+    def scaled(self, factor: float) -> Linear:
+        """The same matrix times a factor; its int8 form stays exact, since only the scale changes."""
+        gain = np.float32(factor)
+        return Linear(self.name, self.value * gain, self.q, self.scale * gain, self.zero_point)
+
+
+def beside(name: str, *parts: Linear) -> Linear:
+    """One matrix whose outputs are those of `parts` one after the other."""
+    return Linear(
+        name,
+        np.concatenate([part.value for part in parts], axis=1),
+        np.concatenate([part.q for part in parts], axis=1),
+        np.concatenate([part.scale for part in parts]),
+        np.concatenate([part.zero_point for part in parts]),
+    )
+
+
+class DecoderWeights:
+    """Looks the decoder's weights up in the folded merged decoder (its `else_branch`, which has all of them)."""
+
+    def __init__(self, folded: FoldedModel) -> None:
+        from onnx import numpy_helper
+
+        graph = folded.model.graph
+        branch = next(
+            attribute.g
+            for node in graph.node
+            if node.op_type == "If"
+            for attribute in node.attribute
+            if attribute.name == "else_branch"
+        )
+        self._affine = folded.affine
+        self._nodes: dict[str, Any] = {node.name: node for node in branch.node}
+        self._constants = {
+            tensor.name: numpy_helper.to_array(tensor)
+            for source in (graph, branch)
+            for tensor in source.initializer
+            if tensor.name not in folded.affine
+        }
+
+    def vector(self, node: str) -> Float32:
+        """The constant vector that the node `/model/decoder/<node>` uses: a bias or a LayerNorm's gain."""
+        names = self._nodes[f"/model/decoder/{node}"].input
+        return next(self._constants[name] for name in names if name in self._constants)
+
+    def linear(self, node: str) -> Linear:
+        """The matrix that the node `/model/decoder/<node>` multiplies by (or, for `Gather`, looks rows up in)."""
+        names = self._nodes[f"/model/decoder/{node}"].input
+        weight = next(self._affine[name] for name in names if name in self._affine)
+        outputs = weight.q.shape[1]
+        return Linear(
+            node.replace("/", "."),
+            weight.value,
+            weight.q,
+            np.full(outputs, weight.scale, np.float32),
+            np.full(outputs, weight.zero_point, np.int32),
+        )
+
+    def embedding(self) -> Linear:
+        """The token embeddings, which are also the output projection: `value` is (width, vocabulary)."""
+        weight = self._affine[self._nodes["/model/decoder/embed_tokens/Gather"].input[0]]
+        return Linear(
+            "embedding",
+            weight.value.T,
+            weight.q.T,
+            np.full(VOCABULARY, weight.scale, np.float32),
+            np.full(VOCABULARY, weight.zero_point, np.int32),
+        )

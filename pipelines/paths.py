@@ -1,0 +1,25 @@
+"""Where built things live. The repository root, unless `AMIRA_HOME` names another folder."""
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder that holds `build/` and `reports/`: `AMIRA_HOME`, else the checkout that this file is in."""
+    configured = os.environ.get("AMIRA_HOME")
+    return Path(configured).expanduser() if configured else Path(__file__).resolve().parent.parent
+
+
+def models_dir() -> Path:
+    """Folder of built models, one sub-folder each (`amira models build`)."""
+    return home() / "build" / "models"
+
+
+def corpora_dir() -> Path:
+    """Folder of assembled corpora (`amira corpus build`)."""
+    return home() / "build" / "corpora"
+
+
+def runs_dir() -> Path:
+    """Folder of benchmark runs, one sub-folder each."""
+    return home() / "reports" / "runs"

@@ -1,0 +1,162 @@
+"""The contract suite: every registered variant, whoever registered it, keeps its axis's contract.
+
+A new axis needs a check here before a variant of it can pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines import registry
+from pipelines.config import PipelineConfig, default_config
+from pipelines.contracts import AedDecoder, AudioBatch, EncoderDecoderModel, Recognizer, Trace
+from pipelines.errors import AmiraError
+from pipelines.paths import models_dir
+from pipelines.registry import Context
+
+ORDER = ("memory", "kernel", "acoustic", "decoder")
+
+
+@contextmanager
+def opened(variant_id: str) -> Iterator[Any]:
+    """The variant's resource, on top of the default pipeline's parts that come before it; skips where it cannot run."""
+    variant = registry.get(variant_id)
+    problem = variant.available()
+    if problem is not None:
+        pytest.skip(f"{problem.reason} {problem.remedy}")
+    axis = variant_id.partition("/")[0]
+    parts: dict[str, Any] = {}
+    context = Context(models_dir(), default_config().model, 1, parts)
+    with ExitStack() as stack:
+        if axis in ORDER:
+            for below in ORDER[: ORDER.index(axis)]:
+                parts[below] = stack.enter_context(registry.get(default_config().variants[below]).open(context))
+        yield stack.enter_context(variant.open(context))
+
+
+def tone(seconds: float) -> np.ndarray:
+    """A voice-like buzz: harmonics of 120 Hz under a slow envelope; int16."""
+    t = np.arange(round(seconds * 16_000)) / 16_000
+    wave = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 20)) * np.sin(2 * np.pi * 3 * t) ** 2
+    return (wave / np.abs(wave).max() * 8_000).astype("<i2")
+
+
+def check_kernel(kernels: Any) -> None:
+    samples = np.random.default_rng(0).integers(-32768, 32768, 1_601, np.int16)
+    for count in (0, 1, 15, 16, 17, 1_601):
+        out = np.full(count, np.nan, np.float32)
+        kernels.pcm16_to_float32(samples[:count].astype("<i2").tobytes(), out)
+        np.testing.assert_array_equal(out, samples[:count] / np.float32(32768))
+    with pytest.raises(ValueError, match="even number of bytes"):
+        kernels.pcm16_to_float32(b"\x00\x00\x00", np.empty(1, np.float32))
+    with pytest.raises(ValueError, match="out must be"):
+        kernels.pcm16_to_float32(b"\x00\x00", np.empty(2, np.float32))
+
+
+def check_memory(buffers: Any) -> None:
+    with buffers.lease((3, 5), np.float32) as first, buffers.lease((3, 5), np.int64) as second:
+        assert (first.shape, first.dtype) == ((3, 5), np.float32)
+        assert (second.shape, second.dtype) == ((3, 5), np.int64)
+        assert first.flags.c_contiguous
+        assert first.flags.writeable
+        assert not np.shares_memory(first, second)
+    with buffers.lease((0, 4), np.float32) as empty:
+        assert empty.size == 0
+
+
+def check_acoustic(model: Any) -> None:
+    assert isinstance(model, EncoderDecoderModel)
+    assert model.frame_shift_s == pytest.approx(0.024)
+    model.warm_up()
+    samples = (tone(1.0) / 32768).astype(np.float32)[None]
+    logits = []
+    for _ in range(2):
+        batch = AudioBatch(samples, np.array([samples.shape[1]]))
+        with model.encode(batch) as encoded, model.open(encoded, 3) as state:
+            assert encoded.hidden.shape[:2] == (1, encoded.lengths[0])
+            assert encoded.hidden.shape[1] == pytest.approx(1.0 / model.frame_shift_s, abs=3)
+            assert encoded.audio_s == (1.0,)
+            assert np.isfinite(encoded.hidden).all()
+            rows = [model.step(state, [token])[-1].copy() for token in (model.start_token, 5, 6)]
+            assert all(row.dtype == np.float32 and row.ndim == 1 and np.isfinite(row).all() for row in rows)
+            assert rows[0].size >= len(model.vocabulary)
+            with pytest.raises(ValueError, match="state holds 3"):
+                model.step(state, [7])
+        logits.append(np.stack(rows))
+    np.testing.assert_array_equal(*logits)  # a clip does not depend on the one before it
+    with pytest.raises(ValueError, match="samples"), model.encode(AudioBatch(samples[:, :100], np.array([100]))):
+        pass
+
+
+def check_decoder(decoder: AedDecoder) -> None:
+    [acoustic] = {registry.get(default_config().variants["acoustic"])}
+    parts: dict[str, Any] = {}
+    context = Context(models_dir(), default_config().model, 1, parts)
+    with ExitStack() as stack:
+        parts["memory"] = stack.enter_context(registry.get("memory/fresh").open(context))
+        model = stack.enter_context(acoustic.open(context))
+        samples = (tone(2.0) / 32768).astype(np.float32)[None]
+        encoded = stack.enter_context(model.encode(AudioBatch(samples, np.array([samples.shape[1]]))))
+        [first, *_], steps = decoder.decode(encoded)
+        [again, *_], _ = decoder.decode(encoded)
+        assert first.text == again.text == model.vocabulary.text(first.tokens)
+        assert model.end_token not in first.tokens
+        assert 1 <= steps <= 2.0 * model.max_tokens_per_s + 1
+
+
+def check_peer(recognizer: Recognizer) -> None:
+    recognizer.warm_up()
+    trace = Trace()
+    [best, *_], steps = recognizer.recognize(tone(1.0).tobytes(), trace)
+    assert isinstance(best.text, str)
+    assert steps >= 0
+    assert [span.stage for span in trace][0] == "ingest"
+    assert all(span.duration_ns > 0 for span in trace)
+
+
+CHECKS: dict[str, Callable[[Any], None]] = {
+    "kernel": check_kernel,
+    "memory": check_memory,
+    "acoustic": check_acoustic,
+    "decoder": check_decoder,
+    "peer": check_peer,
+}
+
+
+@pytest.mark.parametrize("variant_id", registry.ids())
+def test_says_what_it_is(variant_id: str) -> None:
+    variant = registry.get(variant_id)
+    assert variant.id == variant_id
+    assert 10 < len(variant.summary) < 120
+    problem = variant.available()
+    if problem is not None:
+        assert problem.reason
+        assert problem.remedy
+
+
+@pytest.mark.parametrize("variant_id", registry.ids())
+def test_refuses_an_unknown_option(variant_id: str) -> None:
+    variant = registry.get(variant_id)
+    if variant.available() is not None:
+        pytest.skip("cannot run here")
+    with pytest.raises(AmiraError, match="no_such_option"):
+        variant.open(Context(models_dir(), "moonshine-aed", 1, {}), no_such_option=1)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("variant_id", registry.ids())
+def test_keeps_the_contract_of_its_axis(variant_id: str) -> None:
+    check = CHECKS[variant_id.partition("/")[0]]
+    with opened(variant_id) as resource:
+        check(resource)
+
+
+def test_every_axis_can_be_configured() -> None:
+    for axis in registry.axes():
+        assert axis in CHECKS
+        PipelineConfig(variants={axis: registry.ids(axis)[0]})

@@ -1,0 +1,195 @@
+"""The real model in all its forms: the same answers, and the sentence that it must read."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.assemble import Pipeline, open_pipeline
+from pipelines.audio.read import read_audio
+from pipelines.config import PipelineConfig
+from pipelines.contracts import AudioBatch, EncoderDecoderModel, Float32
+from pipelines.errors import AmiraError
+from pipelines.models import card, source
+from pipelines.models.build import NAME, build, is_current
+from pipelines.paths import models_dir
+from pipelines.registry import Context, get
+
+pytestmark = pytest.mark.models
+
+BECKETT = "Ever tried ever failed, no matter try again fail again fail better."
+PARTS = {"decoder": "aed-greedy", "kernel": "numpy", "memory": "fresh"}
+
+
+@pytest.fixture(scope="module")
+def pcm() -> bytes:
+    return read_audio(source.package_file("moonshine_cpp/test-data/beckett.wav")).pcm16
+
+
+@pytest.fixture(scope="module")
+def samples(pcm: bytes) -> Float32:
+    return np.frombuffer(pcm, "<i2").astype(np.float32)[None] / 32768
+
+
+@contextmanager
+def pipeline(**variants: str) -> Iterator[Pipeline]:
+    with open_pipeline(PipelineConfig(variants=variants), models_dir()) as opened:
+        yield opened
+
+
+@contextmanager
+def model(name: str) -> Iterator[EncoderDecoderModel]:
+    context = Context(models_dir(), NAME, 1, {})
+    with get("memory/fresh").open(context) as context.parts["memory"], get(f"acoustic/{name}").open(context) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("acoustic", ["ort@shipped", "ort@folded", "ort@fp32", "ort@int8"])
+def test_beckett(acoustic: str, pcm: bytes) -> None:
+    with pipeline(acoustic=acoustic, **PARTS) as opened:
+        transcript = opened.transcribe(pcm)
+    assert transcript.text == BECKETT
+    assert transcript.steps == len(transcript.hypotheses[0].tokens) + 1
+    assert [span.stage for span in transcript.spans] == ["ingest", "acoustic", "decode"]
+
+
+def test_beckett_by_the_peer(pcm: bytes) -> None:
+    with pipeline(peer="moonshine-cpp") as opened:
+        assert opened.transcribe(pcm).text == BECKETT
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("ort@folded", 1e-4), ("ort@fp32", 1e-4), ("ort@int8", 0.1)])
+def test_encoder_equals_the_shipped_one(name: str, tolerance: float, samples: Float32) -> None:
+    batch = AudioBatch(samples[:, :16_000], np.array([16_000]))
+    with model("ort@shipped") as shipped, shipped.encode(batch) as expected:
+        with model(name) as other, other.encode(batch) as found:
+            error = np.linalg.norm(found.hidden - expected.hidden) / np.linalg.norm(expected.hidden)
+    assert error < tolerance
+
+
+def logits(opened: EncoderDecoderModel, samples: Float32, groups: list[list[int]]) -> Float32:
+    batch = AudioBatch(samples, np.array([samples.shape[1]]))
+    with opened.encode(batch) as encoded, opened.open(encoded, 32) as state:
+        return np.concatenate([opened.step(state, group).copy() for group in groups])
+
+
+TOKENS = [1, 12, 345, 6_789, 29, 881]
+
+
+def test_step_graph_equals_the_merged_decoder(samples: Float32) -> None:
+    one_by_one = [[token] for token in TOKENS]
+    with model("ort@shipped") as shipped, model("ort@fp32") as ours:
+        expected = logits(shipped, samples[:, :32_000], one_by_one)
+        np.testing.assert_allclose(logits(ours, samples[:, :32_000], one_by_one), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("groups", [[TOKENS], [TOKENS[:1], TOKENS[1:4], TOKENS[4:]]])
+def test_several_tokens_at_once_equal_one_by_one(groups: list[list[int]], samples: Float32) -> None:
+    with model("ort@fp32") as ours:
+        expected = logits(ours, samples[:, :32_000], [[token] for token in TOKENS])
+        np.testing.assert_allclose(logits(ours, samples[:, :32_000], groups), expected, atol=2e-3)
+
+
+def test_int8_step_is_near_fp32(samples: Float32) -> None:
+    groups = [[token] for token in TOKENS]
+    with model("ort@fp32") as full, model("ort@int8") as small:
+        expected, found = (logits(each, samples[:, :32_000], groups) for each in (full, small))
+    assert np.linalg.norm(found - expected) < 0.1 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("count", [2, 1_000, 1_599, 3_000])
+def test_clips_shorter_than_a_word_are_legal(count: int) -> None:
+    with pipeline(acoustic="ort@int8", **PARTS) as opened:
+        assert isinstance(opened.transcribe(bytes(count * 2)).text, str)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        (0, "no audio"),
+        (3, "even number of bytes, got 3"),
+        (65 * 32_000, r"65\.0 s long.*at most 64 s.*amira transcribe"),
+    ],
+)
+def test_audio_that_a_pipeline_refuses(size: int, message: str) -> None:
+    with pipeline(acoustic="ort@int8", **PARTS) as opened, pytest.raises(AmiraError, match=message):
+        opened.transcribe(bytes(size))
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({"acoustic": "ort@int8"}, "no variant for: decoder, kernel, memory"),
+        ({"peer": "moonshine-cpp", "kernel": "numpy"}, "does not use: kernel"),
+        ({}, "no variant for"),
+    ],
+)
+def test_pipelines_that_do_not_fit_together(variants: dict[str, str], message: str) -> None:
+    with pytest.raises(AmiraError, match=message), pipeline(**variants):
+        pass
+
+
+def test_missing_models_say_how_to_build_them(tmp_path: Path) -> None:
+    config = PipelineConfig(variants={"acoustic": "ort@fp32", **PARTS})
+    with pytest.raises(AmiraError, match="amira models build"), open_pipeline(config, tmp_path):
+        pass
+
+
+@pytest.fixture
+def built_copy(tmp_path: Path) -> Path:
+    folder = tmp_path / NAME
+    folder.mkdir()
+    for file in (models_dir() / NAME).iterdir():
+        (folder / file.name).hardlink_to(file)
+    return folder
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    path.unlink()  # it is a hard link to the real one
+    path.write_bytes(data)
+
+
+def test_a_file_with_a_wrong_hash_is_named(built_copy: Path) -> None:
+    made = card.read(built_copy)
+    assert made is not None
+    card.check(built_copy, made)
+    original = (built_copy / "cross.int8.onnx").read_bytes()
+    replace_file(built_copy / "cross.int8.onnx", original[:-1] + b"\x00\x01")
+    with pytest.raises(AmiraError, match=r"cross\.int8\.onnx does not match its card: expected sha256 .* --force"):
+        card.check(built_copy, made)
+
+
+def test_a_damaged_model_file_is_a_clear_error(built_copy: Path) -> None:
+    replace_file(built_copy / "step.fp32.onnx", b"\x00" * 100)
+    config = PipelineConfig(variants={"acoustic": "ort@fp32", **PARTS})
+    with pytest.raises(AmiraError, match=r"cannot load .*step\.fp32\.onnx"), open_pipeline(config, built_copy.parent):
+        pass
+
+
+def test_package_files_are_checked_by_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "encoder_model.ort"
+    shutil.copyfile(source.package_file(source.ENCODER.path), fake)
+    with fake.open("r+b") as file:
+        file.write(b"\x99")
+    monkeypatch.setattr(source, "package_file", lambda relative: fake)
+    with pytest.raises(AmiraError, match=r"sha256 .*, expected 9d1a19e044cbf89a.*make setup"):
+        source.verified(source.ENCODER)
+
+
+def test_a_whole_build_is_not_made_again(built_copy: Path) -> None:
+    assert is_current(built_copy)
+    before = {file.name: file.stat().st_mtime_ns for file in built_copy.iterdir()}
+    said: list[str] = []
+    build(built_copy.parent, said.append)
+    assert said == [f"{NAME}: up to date"]
+    assert {file.name: file.stat().st_mtime_ns for file in built_copy.iterdir()} == before
+
+
+def test_an_incomplete_build_is_noticed(built_copy: Path) -> None:
+    (built_copy / "encoder.int8.onnx").unlink()
+    assert not is_current(built_copy)
