@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
 
+from harness.transcripts import FileTranscript, TimedText
 from pipelines.assemble import Pipeline
 from pipelines.audio.read import read_audio
 from pipelines.audio.segments import Segment, speech_segments
-from pipelines.contracts import SAMPLE_RATE
+from pipelines.contracts import SAMPLE_RATE, Word
 
 WHOLE_S = 20.0
 """Clips up to this length are recognised in one piece; longer ones are cut at pauses into pieces up to this length."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of speech; times in seconds from the start of the file."""
-
-    start_s: float
-    end_s: float
-    text: str
-    words: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FileTranscript:
-    """What was heard in one file.
-
-    Attributes:
-        file: Path as given.
-        duration_s: Length of the audio.
-        latency_ms: Recognition alone, without reading the file.
-        pieces: Stretches of speech in order; none where nobody speaks.
-    """
-
-    file: Path
-    duration_s: float
-    latency_ms: float
-    pieces: tuple[Piece, ...]
-
-    @property
-    def text(self) -> str:
-        """All of it in one line."""
-        return " ".join(piece.text for piece in self.pieces if piece.text)
 
 
 def transcribe_file(pipeline: Pipeline, path: Path, progress: Callable[[float], None]) -> FileTranscript:
@@ -62,26 +30,24 @@ def transcribe_file(pipeline: Pipeline, path: Path, progress: Callable[[float], 
     """
     audio = read_audio(path)
     started_ns = perf_counter_ns()
-    pieces = []
+    texts: list[TimedText] = []
+    words: list[Word] = []
     for segment in _segments(audio.pcm16, audio.duration_s):
         first, last = (round(second * SAMPLE_RATE) for second in (segment.start_s, segment.end_s))
         best = pipeline.transcribe(memoryview(audio.pcm16)[2 * first : 2 * last]).hypotheses[0]
-        words = tuple(
-            {
-                "text": word.text,
-                "start_s": word.start_s + segment.start_s,
-                "end_s": word.end_s + segment.start_s,
-                "confidence": word.confidence,
-            }
-            for word in best.words
-        )
-        pieces.append(Piece(segment.start_s, segment.end_s, best.text, words))
+        texts.append(TimedText(segment.start_s, segment.end_s, best.text))
+        words += [_shifted(word, segment.start_s) for word in best.words]
         progress(segment.end_s / audio.duration_s)
     progress(1.0)
-    return FileTranscript(path, audio.duration_s, (perf_counter_ns() - started_ns) / 1e6, tuple(pieces))
+    latency_ms = (perf_counter_ns() - started_ns) / 1e6
+    return FileTranscript(str(path), audio.duration_s, latency_ms, tuple(texts), tuple(words))
 
 
 def _segments(pcm16: bytes, duration_s: float) -> list[Segment]:
     """Stretches of speech; a short clip with any speech in it stays whole, so that no word loses its edge."""
     found = speech_segments(pcm16, max_s=WHOLE_S)
     return [Segment(0.0, duration_s)] if found and duration_s <= WHOLE_S else found
+
+
+def _shifted(word: Word, by_s: float) -> Word:
+    return replace(word, start_s=word.start_s + by_s, end_s=word.end_s + by_s)

@@ -32,6 +32,8 @@ MAX_AUDIO_S = 64.0
 ENGINE_AXIS = "peer"
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 """The axes of a pipeline in the order in which they are opened: each may use those before it."""
+AFTERWARDS = ("pages",)
+"""Axes that change a whole loaded pipeline, whatever it is made of; none of them is needed."""
 
 
 class AedRecognizer:
@@ -116,7 +118,7 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
     parts: dict[str, Any] = {}
     context = Context(models_dir, config.model, config.threads, parts)
     with ExitStack() as stack:
-        for axis in (ENGINE_AXIS, *ORDER):
+        for axis in (ENGINE_AXIS, *ORDER, *AFTERWARDS):
             if axis in config.variants:
                 variant = registry.get(config.variants[axis])
                 parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
@@ -127,7 +129,7 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
 
 
 def _check(config: PipelineConfig) -> None:
-    axes = set(config.variants)
+    axes = set(config.variants) - set(AFTERWARDS)
     wanted = {ENGINE_AXIS} if ENGINE_AXIS in axes else set(ORDER)
     if missing := wanted - axes:
         raise AmiraError(
@@ -138,7 +140,7 @@ def _check(config: PipelineConfig) -> None:
             f"the pipeline does not use: {', '.join(sorted(extra))}. "
             + (f"'{ENGINE_AXIS}' is a whole engine and stands alone" if ENGINE_AXIS in axes else "Remove it")
         )
-    if stray := set(config.options) - axes:
+    if stray := set(config.options) - set(config.variants):
         raise AmiraError(f"options are given for axes without a variant: {', '.join(sorted(stray))}")
     if ENGINE_AXIS not in axes:
         acoustic, decoder = (registry.get(config.variants[axis]) for axis in ("acoustic", "decoder"))

@@ -134,7 +134,14 @@ def get(variant_id: str) -> type[Variant]:
         raise unknown("axis", axis, axes(), "List all variants with: amira variants")
     if variant_id not in _entry_points():
         raise unknown("variant", variant_id, ids(axis), "List them with: amira variants")
-    variant = _entry_points()[variant_id].load()
+    point = _entry_points()[variant_id]
+    try:
+        variant = point.load()
+    except (ImportError, AttributeError) as error:
+        raise AmiraError(
+            f"variant '{variant_id}' is registered as {point.value}, which does not load: {error}. "
+            "Reinstall the package that registers it (ours: make setup)"
+        ) from error
     if not (isinstance(variant, type) and issubclass(variant, Variant) and variant.id == variant_id):
         raise AmiraError(
             f"entry point '{variant_id}' does not name a Variant class with that id. "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,8 @@ from harness.output import Json, print_json, say
 
 def bench(
     plan: Annotated[
-        str, typer.Argument(metavar="PLAN", help="A TOML file, a folder with a plan.toml, or a name under experiments/.")
+        str,
+        typer.Argument(metavar="PLAN", help="A TOML file, a folder with a plan.toml, or a name under experiments/."),
     ],
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run (a folder, or 'latest').")
@@ -29,7 +29,7 @@ def bench(
     """
     from harness.corpus import load_corpus
     from harness.plan import find_plan, load_plan
-    from harness.progress import stderr_reporter
+    from harness.progress import reporter
     from harness.report import write_report
     from harness.runner import run_plan
     from harness.store import find_run, open_run
@@ -37,14 +37,12 @@ def bench(
     from pipelines.paths import models_dir, runs_dir
 
     loaded = load_plan(find_plan(plan))
-    limit = loaded.corpus_limit
-    corpus = load_corpus(loaded.corpus_location).select(limit.max_clips, limit.max_seconds, loaded.seed)
     outcome = run_plan(
         loaded,
-        corpus=corpus,
+        corpus=load_corpus(loaded.corpus_location),
         models_dir=models_dir(),
         runs_dir=runs_dir(),
-        reporter=stderr_reporter(),
+        reporter=reporter(),
         resume=find_run(resume) if resume else None,
     )
     run = open_run(outcome.path)
@@ -53,5 +51,5 @@ def bench(
     if json:
         print_json(summarise(run))
     if outcome.status == "interrupted":
-        say(f"interrupted; go on with: amira bench {plan} --resume {Path(outcome.path).name}")
+        say(f"interrupted; go on with: amira bench {plan} --resume {outcome.path.name}")
         sys.exit(130)

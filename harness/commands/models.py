@@ -30,7 +30,9 @@ def build(
 
 @app.command("list")
 def list_models(
-    check: Annotated[bool, typer.Option("--check", help="Read every file and compare its sha256 with the card.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every file and compare its sha256 with the card.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the built models with their files, sizes and where they come from."""
@@ -57,4 +59,7 @@ def _entry(name: str, folder: Any) -> dict[str, Any]:
     from pipelines.models import card
 
     made = card.read(folder) or {}
-    return {"name": name, **{key: made[key] for key in ("summary", "package", "version", "licence", "sources", "files")}}
+    return {
+        "name": name,
+        **{key: made[key] for key in ("summary", "package", "version", "licence", "sources", "files")},
+    }

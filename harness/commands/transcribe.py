@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +15,7 @@ from harness.output import Json, say
 from pipelines.errors import AmiraError
 
 if TYPE_CHECKING:
-    from harness.transcribe import FileTranscript
+    from harness.transcripts import FileTranscript
     from pipelines.config import PipelineConfig
 
 
@@ -24,6 +26,9 @@ class Format(StrEnum):
     JSON = "json"
     SRT = "srt"
     VTT = "vtt"
+
+
+SUFFIX = {Format.TEXT: ".txt", Format.JSON: ".json", Format.SRT: ".srt", Format.VTT: ".vtt"}
 
 
 def transcribe(
@@ -45,35 +50,48 @@ def transcribe(
     Examples:  amira transcribe story.wav    amira transcribe -f srt -o subtitles/ *.mp3
     """
     from harness.transcribe import transcribe_file
+    from harness.transcripts import render
     from pipelines.assemble import open_pipeline
     from pipelines.paths import models_dir
 
     chosen = Format.JSON if json else format
-    if output is None and len(files) > 1 and chosen in (Format.SRT, Format.VTT):
-        raise AmiraError(f"{len(files)} files as {chosen} need a folder to go to: add --output DIR")
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-    config = _config(variant or [], threads)
+    _check_output(output, chosen, files)
     done: list[FileTranscript] = []
-    failed = 0
-    with open_pipeline(config, models_dir()) as pipeline:
+    with open_pipeline(_config(variant or [], threads), models_dir()) as pipeline:
         for path in files:
             try:
                 with _progress(path) as advance:
                     transcript = transcribe_file(pipeline, path, advance)
             except AmiraError as error:
                 say(f"error: {error}")
-                failed += 1
                 continue
             done.append(transcript)
             if output is not None:
-                _write(output, transcript, chosen)
-            elif chosen is not Format.JSON:
-                _print(transcript, chosen, named=len(files) > 1)
-    if output is None and chosen is Format.JSON:
-        sys.stdout.write(_render(done, Format.JSON))
-    if failed:
-        raise AmiraError(f"{failed} of {len(files)} files could not be transcribed; see above")
+                _write(output / f"{path.stem}{SUFFIX[chosen]}", render([transcript], chosen))
+    if output is None and (done or chosen is Format.JSON):
+        sys.stdout.write(render(done, chosen))
+    if len(done) < len(files):
+        raise AmiraError(f"{len(files) - len(done)} of {len(files)} files could not be transcribed; see above")
+
+
+def _check_output(output: Path | None, chosen: Format, files: list[Path]) -> None:
+    """Refuse what would lose or mix up transcripts, before any work is done."""
+    if output is None:
+        if len(files) > 1 and chosen in (Format.SRT, Format.VTT):
+            raise AmiraError(f"{len(files)} files as {chosen} need a folder to go to: add --output DIR")
+        return
+    stems = [path.stem for path in files]
+    twice = {stem for stem in stems if stems.count(stem) > 1}
+    if twice:
+        raise AmiraError(
+            f"several files would be written as {', '.join(sorted(twice))}: transcribe them in separate calls"
+        )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AmiraError(
+            f"cannot make the folder {output}: {error.strerror}. Name another one with --output"
+        ) from error
 
 
 def _config(variants: list[str], threads: int | None) -> PipelineConfig:
@@ -87,3 +105,25 @@ def _config(variants: list[str], threads: int | None) -> PipelineConfig:
         changes[axis] = name
     config = default_config().with_changes(changes)
     return config if threads is None else config.model_copy(update={"threads": threads})
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise AmiraError(f"cannot write {path}: {error.strerror}. Free some space or name another --output") from error
+    say(f"wrote {path}")
+
+
+@contextmanager
+def _progress(path: Path) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr where that is a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda fraction: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(path.name, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)

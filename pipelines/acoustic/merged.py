@@ -105,6 +105,8 @@ class Folded(Variant):
     @contextmanager
     def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
         folder = context.models_dir / context.model
-        files = (folder / name for name in ("encoder.fp32.onnx", "decoder-merged.fp32.onnx", "tokenizer.bin"))
+        files = (
+            folder / name for name in ("encoder-exported.fp32.onnx", "decoder-exported.fp32.onnx", "tokenizer.bin")
+        )
         encoder, decoder, tokenizer = files
         yield MergedAed(context.buffers, encoder, decoder, tokenizer, context.threads)

@@ -37,11 +37,12 @@ class _State:
 class OrtAed(MoonshineAed):
     """Moonshine with our decoder graphs (`pipelines.models.decoder_graph`)."""
 
-    def __init__(self, context: Context, precision: str) -> None:
+    def __init__(self, context: Context, precision: str, step: str) -> None:
         folder = context.models_dir / context.model
         super().__init__(context.buffers, folder / "tokenizer.bin")
         self._encoder, self._cross, self._step = (
-            open_session(folder / f"{part}.{precision}.onnx", context.threads) for part in ("encoder", "cross", "step")
+            open_session(folder / f"{name}.onnx", context.threads)
+            for name in (f"encoder.{precision}", f"cross.{precision}", step)
         )
 
     def _encode_impl(self, samples: Float32, hidden: Float32) -> None:
@@ -122,19 +123,31 @@ def _bind_output(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
 class _Ort(Variant):
     provides = "aed"
     precision: ClassVar[str]
+    step: ClassVar[str]
+    """Which step graph runs."""
 
     @classmethod
     @contextmanager
     def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
-        yield OrtAed(context, cls.precision)
+        yield OrtAed(context, cls.precision, cls.step)
 
 
 class Fp32(_Ort):
     """`acoustic/ort@fp32`."""
 
     id = "acoustic/ort@fp32"
-    summary = "folded encoder, decoder as our own step graph, IO binding; FP32"
+    summary = "encoder and decoder as graphs of our own, IO binding; FP32"
     precision = "fp32"
+    step = "step.fp32"
+
+
+class Shortlist(_Ort):
+    """`acoustic/ort-shortlist@fp32`."""
+
+    id = "acoustic/ort-shortlist@fp32"
+    summary = "as ort@fp32, but logits in INT8 and only the best 32 again in FP32"
+    precision = "fp32"
+    step = "step.fp32-shortlist"
 
 
 class Int8(_Ort):
@@ -143,3 +156,4 @@ class Int8(_Ort):
     id = "acoustic/ort@int8"
     summary = "as @fp32, matrix products with the shipped int8 weights and 8-bit activations"
     precision = "int8"
+    step = "step.int8"

@@ -12,15 +12,17 @@ from typing import Any
 from pipelines.models import card, source
 
 NAME = "moonshine-aed"
-RECIPE_VERSION = 1
+RECIPE_VERSION = 4
 """Counts up with every change of the recipe, so that older builds are made anew."""
 Progress = Callable[[str], None]
 
 _FILES = {
-    "encoder.fp32.onnx": "encoder, folded: waveform to hidden states",
-    "decoder-merged.fp32.onnx": "decoder as exported by its authors (one graph with an `If`), folded",
+    "encoder-exported.fp32.onnx": "encoder as exported by its authors, folded (plain opset 14, for any runtime)",
+    "decoder-exported.fp32.onnx": "decoder as exported by its authors (one graph with an `If`), folded (opset 14)",
+    "encoder.fp32.onnx": "encoder, our graph: waveform to hidden states",
     "cross.fp32.onnx": "hidden states to cross-attention keys and values",
     "step.fp32.onnx": "decoder step: tokens and cache to logits and cache",
+    "step.fp32-shortlist.onnx": "decoder step, logits in INT8 with the best 32 again in FP32",
     "encoder.int8.onnx": "encoder with integer matrix products (shipped int8 weights, uint8 activations; FP32 stem)",
     "cross.int8.onnx": "`cross` with integer matrix products",
     "step.int8.onnx": "decoder step with the shipped int8 weights and block-wise 8-bit activations",
@@ -29,7 +31,9 @@ _FILES = {
 _RECIPE = (
     "Load the `.ort` file in ONNX Runtime with optimisation off and have it written back as ONNX.",
     "Fold each dequantisation chain (Cast, Mul, Add) into a float32 initializer; name the graphs; drop foreign opsets.",
-    "Write the decoder anew as `cross` and `step` from the folded weights (`pipelines/models/decoder_graph.py`).",
+    "Write the encoder anew from the folded weights with fused products and norms "
+    "(`pipelines/models/encoder_graph.py`), and the decoder as `cross` and `step` "
+    "(`pipelines/models/decoder_graph.py`).",
     "INT8: keep the shipped int8 weights bit for bit; round activations while running (one scale for a tensor in the "
     "encoder and `cross`, one for each row and block of 32 in `step`); leave the encoder's convolutions in FP32.",
 )
@@ -85,8 +89,9 @@ def _tools() -> dict[str, str]:
 def _build_into(folder: Path, progress: Progress) -> None:
     import onnx
 
-    from pipelines.models import decoder_graph, graph, int8, moonshine
+    from pipelines.models import decoder_graph, encoder_graph, graph
     from pipelines.models.fold import fold, read_ort
+    from pipelines.models.moonshine import Weights
 
     def save(model: Any, name: str) -> None:
         progress(f"{NAME}: {name}")
@@ -95,21 +100,21 @@ def _build_into(folder: Path, progress: Progress) -> None:
     progress(f"{NAME}: checking the package's files")
     paths = {file: source.verified(file) for file in (source.ENCODER, source.DECODER, source.TOKENIZER)}
     encoder = fold(read_ort(paths[source.ENCODER]))
-    save(encoder.model, "encoder.fp32.onnx")
-    save(int8.integer_encoder(encoder), "encoder.int8.onnx")
+    save(encoder.model, "encoder-exported.fp32.onnx")
+    save(encoder_graph.encoder_graph(encoder, graph.float_linear), "encoder.fp32.onnx")
+    save(encoder_graph.encoder_graph(encoder, graph.integer_linear), "encoder.int8.onnx")
     decoder = fold(read_ort(paths[source.DECODER]))
-    save(decoder.model, "decoder-merged.fp32.onnx")
-    weights = moonshine.DecoderWeights(decoder)
+    save(decoder.model, "decoder-exported.fp32.onnx")
+    weights = Weights.of_decoder(decoder)
     save(decoder_graph.cross_graph(weights, graph.float_linear), "cross.fp32.onnx")
     save(decoder_graph.cross_graph(weights, graph.integer_linear), "cross.int8.onnx")
-    save(
-        decoder_graph.step_graph(weights, graph.float_linear, decoder_graph.float_vocabulary),
-        "step.fp32.onnx",
-    )
-    save(
-        decoder_graph.step_graph(weights, graph.blockwise_linear, decoder_graph.blockwise_vocabulary),
-        "step.int8.onnx",
-    )
+    steps = {
+        "step.fp32.onnx": (graph.float_linear, decoder_graph.float_vocabulary),
+        "step.fp32-shortlist.onnx": (graph.float_linear, decoder_graph.shortlist_vocabulary),
+        "step.int8.onnx": (graph.blockwise_linear, decoder_graph.blockwise_vocabulary),
+    }
+    for name, (linear, vocabulary) in steps.items():
+        save(decoder_graph.step_graph(weights, linear, vocabulary), name)
     shutil.copyfile(paths[source.TOKENIZER], folder / "tokenizer.bin")
     card.write(
         folder,

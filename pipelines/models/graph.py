@@ -110,12 +110,12 @@ def blockwise(matrix: Linear) -> npt.NDArray[np.uint8]:
 def integer_linear(graph: GraphWriter, x: str, matrix: Linear) -> str:
     """INT8 for many rows: activations rounded to uint8 with one scale for the tensor, integer product, rescaled.
 
-    ONNX Runtime fuses these nodes into one. Zero points must be one number for the matrix.
+    ONNX Runtime fuses these nodes into one.
     """
-    [zero_point] = set(matrix.zero_point.tolist())
     rounded, scale, offset = quantized(graph, x)
     q = graph.constant(f"{matrix.name}.q", np.ascontiguousarray(matrix.q))
-    product = graph.node("MatMulInteger", rounded, q, offset, graph.constant(f"{matrix.name}.zp", np.int8(zero_point)))
+    zero_points = graph.constant(f"{matrix.name}.zero_point", _one_if_equal(matrix.zero_point.astype(np.int8)))
+    product = graph.node("MatMulInteger", rounded, q, offset, zero_points)
     gain = graph.node("Mul", scale, graph.constant(f"{matrix.name}.scale", matrix.scale))
     return graph.node("Mul", graph.node("Cast", product, to=TensorProto.FLOAT), gain)
 
@@ -123,3 +123,7 @@ def integer_linear(graph: GraphWriter, x: str, matrix: Linear) -> str:
 def quantized(graph: GraphWriter, x: str) -> list[str]:
     """uint8 values, scale and zero point of `x`."""
     return graph.nodes("DynamicQuantizeLinear", x, outputs=3)
+
+
+def _one_if_equal(values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    return values[0] if (values == values[0]).all() else values

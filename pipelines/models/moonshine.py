@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.models.fold import FoldedModel
+from pipelines.models.fold import AffineWeight, FoldedModel
 
 LAYERS = 8
 HEADS = 8
@@ -64,12 +65,31 @@ def beside(name: str, *parts: Linear) -> Linear:
     )
 
 
-class DecoderWeights:
-    """Looks the decoder's weights up in the folded merged decoder (its `else_branch`, which has all of them)."""
+class Weights:
+    """Looks weights up in a folded graph by the names of the nodes that use them."""
 
-    def __init__(self, folded: FoldedModel) -> None:
+    def __init__(self, folded: FoldedModel, graphs: Sequence[Any], prefix: str) -> None:
+        """Look in `graphs`, the last of which has the nodes; `prefix` starts the name of each of them."""
         from onnx import numpy_helper
 
+        self._affine = folded.affine
+        self._prefix = prefix
+        self._nodes: dict[str, Any] = {node.name: node for node in graphs[-1].node}
+        self._constants = {
+            tensor.name: numpy_helper.to_array(tensor)
+            for graph in graphs
+            for tensor in graph.initializer
+            if tensor.name not in folded.affine
+        }
+
+    @classmethod
+    def of_encoder(cls, folded: FoldedModel) -> Weights:
+        """The weights of the folded encoder."""
+        return cls(folded, [folded.model.graph], "/")
+
+    @classmethod
+    def of_decoder(cls, folded: FoldedModel) -> Weights:
+        """The weights of the folded merged decoder; its `else_branch` uses all of them."""
         graph = folded.model.graph
         branch = next(
             attribute.g
@@ -78,40 +98,36 @@ class DecoderWeights:
             for attribute in node.attribute
             if attribute.name == "else_branch"
         )
-        self._affine = folded.affine
-        self._nodes: dict[str, Any] = {node.name: node for node in branch.node}
-        self._constants = {
-            tensor.name: numpy_helper.to_array(tensor)
-            for source in (graph, branch)
-            for tensor in source.initializer
-            if tensor.name not in folded.affine
-        }
+        return cls(folded, [graph, branch], "/model/decoder/")
 
     def vector(self, node: str) -> Float32:
-        """The constant vector that the node `/model/decoder/<node>` uses: a bias or a LayerNorm's gain."""
-        names = self._nodes[f"/model/decoder/{node}"].input
+        """The constant that a node uses beside a weight: a bias or a norm's gain."""
+        names = self._nodes[self._prefix + node].input
         return next(self._constants[name] for name in names if name in self._constants)
 
     def linear(self, node: str) -> Linear:
-        """The matrix that the node `/model/decoder/<node>` multiplies by (or, for `Gather`, looks rows up in)."""
-        names = self._nodes[f"/model/decoder/{node}"].input
-        weight = next(self._affine[name] for name in names if name in self._affine)
-        outputs = weight.q.shape[1]
-        return Linear(
-            node.replace("/", "."),
-            weight.value,
-            weight.q,
-            np.full(outputs, weight.scale, np.float32),
-            np.full(outputs, weight.zero_point, np.int32),
-        )
+        """The matrix that a MatMul multiplies by."""
+        weight = self._weight(node)
+        return _linear(node.replace("/", "."), weight, weight.value, weight.q)
+
+    def convolution(self, node: str) -> Linear:
+        """A Conv's weights as a matrix: inputs are the window's samples in order, all channels of each together."""
+        weight = self._weight(node)
+        outputs = weight.q.shape[0]
+        value = weight.value.transpose(2, 1, 0).reshape(-1, outputs)
+        return _linear(node.replace("/", "."), weight, value, weight.q.transpose(2, 1, 0).reshape(-1, outputs))
 
     def embedding(self) -> Linear:
         """The token embeddings, which are also the output projection: `value` is (width, vocabulary)."""
-        weight = self._affine[self._nodes["/model/decoder/embed_tokens/Gather"].input[0]]
-        return Linear(
-            "embedding",
-            weight.value.T,
-            weight.q.T,
-            np.full(VOCABULARY, weight.scale, np.float32),
-            np.full(VOCABULARY, weight.zero_point, np.int32),
-        )
+        weight = self._weight("embed_tokens/Gather")
+        return _linear("embedding", weight, weight.value.T, weight.q.T)
+
+    def _weight(self, node: str) -> AffineWeight:
+        names = self._nodes[self._prefix + node].input
+        return next(self._affine[name] for name in names if name in self._affine)
+
+
+def _linear(name: str, weight: AffineWeight, value: Float32, q: npt.NDArray[np.int8]) -> Linear:
+    outputs = q.shape[1]
+    scale = np.full(outputs, weight.scale, np.float32)
+    return Linear(name, value, q, scale, np.full(outputs, weight.zero_point, np.int32))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,8 +116,15 @@ def check_peer(recognizer: Recognizer) -> None:
     [best, *_], steps = recognizer.recognize(tone(1.0).tobytes(), trace)
     assert isinstance(best.text, str)
     assert steps >= 0
-    assert [span.stage for span in trace][0] == "ingest"
+    assert next(span.stage for span in trace) == "ingest"
     assert all(span.duration_ns > 0 for span in trace)
+
+
+def check_pages(moved: int) -> None:
+    assert moved % (2 << 20) == 0
+    rollup = Path("/proc/self/smaps_rollup").read_text("ascii")
+    [huge_kib] = [int(line.split()[1]) for line in rollup.splitlines() if line.startswith("AnonHugePages:")]
+    assert huge_kib * 1024 >= moved
 
 
 CHECKS: dict[str, Callable[[Any], None]] = {
@@ -125,6 +133,7 @@ CHECKS: dict[str, Callable[[Any], None]] = {
     "acoustic": check_acoustic,
     "decoder": check_decoder,
     "peer": check_peer,
+    "pages": check_pages,
 }
 
 

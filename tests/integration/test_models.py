@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +49,7 @@ def model(name: str) -> Iterator[EncoderDecoderModel]:
         yield opened
 
 
-@pytest.mark.parametrize("acoustic", ["ort@shipped", "ort@folded", "ort@fp32", "ort@int8"])
+@pytest.mark.parametrize("acoustic", ["ort@shipped", "ort@folded", "ort@fp32", "ort-shortlist@fp32", "ort@int8"])
 def test_beckett(acoustic: str, pcm: bytes) -> None:
     with pipeline(acoustic=acoustic, **PARTS) as opened:
         transcript = opened.transcribe(pcm)
@@ -66,9 +66,11 @@ def test_beckett_by_the_peer(pcm: bytes) -> None:
 @pytest.mark.parametrize(("name", "tolerance"), [("ort@folded", 1e-4), ("ort@fp32", 1e-4), ("ort@int8", 0.1)])
 def test_encoder_equals_the_shipped_one(name: str, tolerance: float, samples: Float32) -> None:
     batch = AudioBatch(samples[:, :16_000], np.array([16_000]))
-    with model("ort@shipped") as shipped, shipped.encode(batch) as expected:
-        with model(name) as other, other.encode(batch) as found:
-            error = np.linalg.norm(found.hidden - expected.hidden) / np.linalg.norm(expected.hidden)
+    with ExitStack() as stack:
+        expected, found = (
+            stack.enter_context(stack.enter_context(model(each)).encode(batch)).hidden for each in ("ort@shipped", name)
+        )
+        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
     assert error < tolerance
 
 
@@ -93,6 +95,17 @@ def test_several_tokens_at_once_equal_one_by_one(groups: list[list[int]], sample
     with model("ort@fp32") as ours:
         expected = logits(ours, samples[:, :32_000], [[token] for token in TOKENS])
         np.testing.assert_allclose(logits(ours, samples[:, :32_000], groups), expected, atol=2e-3)
+
+
+def test_shortlist_has_the_same_best_tokens(samples: Float32) -> None:
+    groups = [TOKENS]
+    with model("ort@fp32") as full, model("ort-shortlist@fp32") as short:
+        expected, found = (logits(each, samples[:, :32_000], groups) for each in (full, short))
+    best = np.argsort(-expected, axis=1)[:, :10]
+    np.testing.assert_allclose(
+        np.take_along_axis(found, best, axis=1), np.take_along_axis(expected, best, axis=1), atol=2e-3
+    )
+    assert (found.argmax(axis=1) == best[:, 0]).all()
 
 
 def test_int8_step_is_near_fp32(samples: Float32) -> None:

@@ -8,8 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipelines.errors import AmiraError
 from pipelines.models import graph as graphs
-from pipelines.models.fold import FoldedModel, fold, read_ort
-from pipelines.models.int8 import integer_encoder
+from pipelines.models.fold import fold, read_ort
 from pipelines.models.moonshine import Linear, beside
 
 
@@ -28,12 +27,11 @@ def shipped(q: np.ndarray, scale: float, steps: int) -> onnx.ModelProto:
     ]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", q.shape[0]])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", q.shape[1]])]
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(nodes, "main", inputs, outputs, constants),
         opset_imports=[helper.make_opsetid("", 14), helper.make_opsetid("com.microsoft", 1)],
         ir_version=8,
     )
-    return model
 
 
 def run(model: onnx.ModelProto, **feeds: np.ndarray) -> np.ndarray:
@@ -101,17 +99,13 @@ def test_read_ort_refuses_what_is_no_model(tmp_path) -> None:  # type: ignore[no
         read_ort(path)
 
 
-def test_integer_encoder_rounds_activations_only() -> None:
-    folded: FoldedModel = fold(shipped(weights(), 0.01, 3))
-    integer = integer_encoder(folded)
-    assert "MatMulInteger" in [node.op_type for node in integer.graph.node]
-    expected = run(folded.model, x=rows())
-    error = run(integer, x=rows()) - expected
-    assert 0 < np.linalg.norm(error) < 0.01 * np.linalg.norm(expected)
+def test_integer_products_round_activations_only() -> None:
+    matrix = linear("w", weights(), 0.02, -5)
     # Rows that 8 bits hold exactly come out exactly: the weights are not rounded again.
     exact = np.round(rows() * 20).clip(-127, 128).astype(np.float32)
     exact[0, :2] = (-127, 128)
-    np.testing.assert_allclose(run(integer, x=exact), run(folded.model, x=exact), rtol=1e-5, atol=1e-4)
+    found = run(written(graphs.integer_linear, matrix), x=exact)
+    np.testing.assert_allclose(found, exact @ matrix.value, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("writer", [graphs.float_linear, graphs.blockwise_linear, graphs.integer_linear])
@@ -134,7 +128,7 @@ def test_matrices_beside_each_other_keep_their_own_scale() -> None:
     first, second = linear("a", weights(), 0.02, -5), linear("b", weights(), 0.5, 9)
     joined = beside("ab", first.scaled(0.25), second)
     expected = np.concatenate([rows() @ first.value * 0.25, rows() @ second.value], axis=1)
-    for writer in (graphs.float_linear, graphs.blockwise_linear):
+    for writer in (graphs.float_linear, graphs.blockwise_linear, graphs.integer_linear):
         found = run(written(writer, joined), x=rows())
         for part in (slice(0, 7), slice(7, 14)):
             assert np.linalg.norm(found[:, part] - expected[:, part]) < 0.01 * np.linalg.norm(expected[:, part])

@@ -50,3 +50,18 @@ def test_wrong_files_are_refused_with_their_name(tmp_path, text: str) -> None:  
     path.write_text(text)
     with pytest.raises(AmiraError, match=r"pipeline\.toml is wrong"):
         load_config(path)
+
+
+def test_a_registration_that_does_not_load_is_a_clear_error(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[amira.variants]\nkernel/broken = no_such_module:Thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry._entry_points.cache_clear()
+    try:
+        with pytest.raises(AmiraError, match=r"kernel/broken.*no_such_module:Thing, which does not load.*Reinstall"):
+            registry.get("kernel/broken")
+    finally:
+        monkeypatch.undo()
+        registry._entry_points.cache_clear()

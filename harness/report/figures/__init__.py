@@ -1,0 +1,1 @@
+"""The report's figures: each a function of the summary and a layout."""

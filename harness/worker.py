@@ -1,0 +1,227 @@
+"""The fresh process of one case for one repeat: `python -m harness.worker JOB_FILE REPORT_FD`.
+
+It reports JSON Lines on a pipe of its own, so that a library that prints does no harm. Nothing but the
+standard library is imported before the thread counts are set: OpenMP, BLAS and numba read them when loaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter_ns, process_time_ns
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.contracts import Transcript
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+PR_SET_PDEATHSIG = 1
+OUT_OF_MEMORY = "out of memory"
+BAD_ALLOC = "bad_alloc"
+"""How C++ says that it is out of memory, through whatever wraps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one worker process measures.
+
+    Attributes:
+        pipeline: A `PipelineConfig` as JSON-ready values.
+        models_dir: Folder of built models.
+        audio: File with the PCM16 bytes of all utterances, one behind the other.
+        utterances: Id and number of bytes of each utterance, in the order of the file.
+        warm_up: Utterances that are run before the ones that count.
+        order_seed: Seed of the order of the utterances; the same for all cases of a repeat.
+        memory_limit_mib: Private writable memory that this process may have; `None` for no limit.
+        spawned_ns: `perf_counter_ns` when the parent started this process (the clock is the machine's).
+        parent: Process id of the parent.
+    """
+
+    pipeline: dict[str, Any]
+    models_dir: str
+    audio: str
+    utterances: tuple[tuple[str, int], ...]
+    warm_up: int
+    order_seed: int
+    memory_limit_mib: int | None
+    spawned_ns: int
+    parent: int
+
+    def to_json(self) -> str:
+        """The text of the job file."""
+        return json.dumps(asdict(self))
+
+    def order(self) -> list[tuple[str, str]]:
+        """Phase and utterance id of every call, in order.
+
+        All cases of a repeat share the order, so that the samples that are compared met similar conditions.
+        """
+        ids = [utterance for utterance, _ in self.utterances]
+        random.Random(self.order_seed).shuffle(ids)
+        warm_up = [("warm-up", ids[index % len(ids)]) for index in range(self.warm_up)]
+        return warm_up + [("steady", utterance) for utterance in ids]
+
+
+class _Report:
+    """The way back to the parent: one JSON object a line."""
+
+    def __init__(self, fd: int) -> None:
+        # A helper process that the pipeline starts must not hold the pipe open after us.
+        os.set_inheritable(fd, False)
+        self._fd = fd
+
+    def __call__(self, event: str, **values: Any) -> None:
+        data = json.dumps({"event": event, **values}).encode() + b"\n"
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+
+def main() -> None:
+    """Do the job that the command line names."""
+    job_file, report_fd = sys.argv[1:]
+    job = Job(**json.loads(Path(job_file).read_text(encoding="utf-8")))
+    report = _Report(int(report_fd))
+    _die_with(job.parent)
+    try:
+        _set_threads(job.pipeline["threads"])
+        audio = _read_audio(job)
+        _limit_memory(job.memory_limit_mib)
+        _measure(job, audio, report)
+    except MemoryError as error:
+        # The failed call's frames still hold what filled the memory: free it, or the report fails too.
+        traceback.clear_frames(error.__traceback__)
+        _lift_memory_limit()
+        report("failed", error=_describe(error), out_of_memory=True)
+    except Exception as error:  # noqa: BLE001 - whatever a pipeline raises becomes this case's error
+        _lift_memory_limit()
+        report("failed", error=_describe(error), out_of_memory=BAD_ALLOC in str(error))
+
+
+def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
+    from pipelines.assemble import open_pipeline
+    from pipelines.config import PipelineConfig
+
+    config = PipelineConfig(**job.pipeline)
+    report("imported", import_ns=perf_counter_ns() - job.spawned_ns, baseline_rss_bytes=_memory("VmRSS"))
+    started = perf_counter_ns()
+    with open_pipeline(config, Path(job.models_dir)) as pipeline:
+        report("loaded", load_ns=perf_counter_ns() - started)
+        started = perf_counter_ns()
+        pipeline.warm_up()
+        report("warm", warm_up_ns=perf_counter_ns() - started)
+        for index, (phase, utterance) in enumerate(job.order()):
+            if index == job.warm_up:
+                # What the start left behind is collected once, and what stays is never walked through again.
+                gc.collect()
+                gc.freeze()
+            pcm = audio[utterance]
+            # No collection during a timed call: it would fall on some calls by chance. It runs between them.
+            gc.disable()
+            cpu_started = process_time_ns()
+            started = perf_counter_ns()
+            transcript = pipeline.transcribe(pcm)
+            latency_ns = perf_counter_ns() - started
+            cpu_ns = process_time_ns() - cpu_started
+            gc.enable()
+            report(
+                "sample",
+                phase=phase,
+                utterance=utterance,
+                started_ns=started,
+                latency_ns=latency_ns,
+                cpu_ns=cpu_ns,
+                peak_rss_bytes=_memory("VmHWM"),
+                **_result(transcript),
+            )
+        end = {"peak_rss_bytes": _memory("VmHWM"), "threads": _memory("Threads")}
+    # Only now: a pipeline that cannot be closed has not done its job.
+    report("done", cpu_s=process_time_ns() / 1e9, wall_s=(perf_counter_ns() - job.spawned_ns) / 1e9, **end)
+
+
+def _result(transcript: Transcript) -> dict[str, Any]:
+    stages: dict[str, int] = {}
+    for span in transcript.spans:
+        stages[span.stage] = stages.get(span.stage, 0) + span.duration_ns
+    # A model may emit half a character: JSON cannot carry it, and the scorer must see that it was there.
+    text = transcript.text.encode("utf-8", "replace").decode()
+    return {"stages_ns": stages, "steps": transcript.steps, "text": text}
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies, however it dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent is gone")
+
+
+def _set_threads(threads: int) -> None:
+    """Pin this process to the last `threads` cores that it may use, and tell the libraries.
+
+    The last, because core 0 has most of the machine's interrupts.
+    """
+    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    os.sched_setaffinity(0, cores)
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+
+
+def _read_audio(job: Job) -> dict[str, bytes]:
+    audio = {}
+    with Path(job.audio).open("rb") as file:
+        for utterance, size in job.utterances:
+            audio[utterance] = file.read(size)
+    return audio
+
+
+def _limit_memory(limit_mib: int | None) -> None:
+    """Limit private writable memory, not address space: runtimes reserve far more of that than they use."""
+    if limit_mib is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_mib * 2**20, hard))
+
+
+def _lift_memory_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def _memory(field: str) -> int:
+    """A number of `/proc/self/status`; sizes in bytes. `VmHWM` is the peak since this program was started."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            number = int(value.split()[0])
+            return number * 1024 if value.endswith("kB") else number
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def _describe(error: BaseException) -> str:
+    """An error in one line: our own messages as they are, others with the line of code that raised them."""
+    from pipelines.errors import AmiraError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, AmiraError):
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{'/'.join(Path(last.filename).parts[-2:])}:{last.lineno}"
+    return f"{type(error).__name__}: {text or 'no message'} ({place}: {last.line})"
+
+
+if __name__ == "__main__":
+    main()
