@@ -1,70 +1,119 @@
 """PCM16 little-endian bytes to float32 in [-1, 1): every implementation of it.
 
-Each takes `pcm`, an int16 (n,) array in native order, and `out`, a C-contiguous float32 (n,) array, and writes
-`out[i] = pcm[i] / 32768`, which is exact in float32.
+Each takes `data`, 2 * n bytes (a `bytes` or a contiguous uint8 (2 * n,) array, at any address), and `out`, a
+C-contiguous float32 (n,) array, and writes `out[i] = int16[i] / 32768`, which is exact in float32.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-Int16 = npt.NDArray[np.int16]
+from kernels.compile import Loop, compile_loop
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Bytes = bytes | npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
-PcmKernel = Callable[[Int16, Float32], None]
 
-SCALE = np.float32(1.0 / 32768.0)
+SCALE = 1.0 / 32768.0
+INT16 = np.dtype("<i2")
+SIGNATURE = "int64(Bytes(uint8, 1, 'C', readonly=True), float32[::1])"
 
 
-def as_int16(pcm: bytes | memoryview) -> Int16:
-    """View PCM16 little-endian bytes as int16 (n,) in native order, without a copy on little-endian machines.
+def as_bytes(data: Buffer) -> Bytes:
+    """Any contiguous buffer as what the kernels take, without a copy.
 
     Raises:
-        ValueError: The number of bytes is odd.
+        ValueError: The buffer is not C-contiguous.
     """
-    size = len(pcm) if isinstance(pcm, bytes) else pcm.nbytes
+    if type(data) is bytes:
+        return data
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise ValueError("samples must be one contiguous buffer, got a strided view; copy it: bytes(view)")
+    return np.frombuffer(view, np.uint8)
+
+
+def refuse(data: Bytes, out: Float32) -> None:
+    """Say what is wrong with arrays that a kernel did not take.
+
+    Raises:
+        ValueError: Odd number of bytes; or wrong dtype, shape, layout or a read-only `out`.
+    """
+    size = len(data)
     if size % 2:
         raise ValueError(f"PCM16 needs an even number of bytes, got {size}; the last sample is cut in half")
-    return np.frombuffer(pcm, dtype="<i2").astype(np.int16, copy=False)
+    refuse_output(out, size // 2)
 
 
-def check(pcm: Int16, out: Float32) -> None:
-    """Refuse arrays that the implementations do not take.
-
-    Raises:
-        ValueError: Wrong dtype, shape or layout.
-    """
-    if pcm.dtype != np.int16 or pcm.ndim != 1 or not pcm.flags.c_contiguous:
-        raise ValueError(f"pcm must be contiguous int16 (n,), got {pcm.dtype} {pcm.shape}")
-    if out.dtype != np.float32 or out.shape != pcm.shape or not out.flags.c_contiguous:
-        raise ValueError(f"out must be contiguous float32 {pcm.shape}, got {out.dtype} {out.shape}")
+def refuse_output(out: Float32, count: int) -> None:
+    """See `refuse`."""
+    if out.dtype != np.float32 or out.shape != (count,) or not out.flags.c_contiguous or not out.flags.writeable:
+        raise ValueError(
+            f"out must be contiguous writable native float32 ({count},), got {out.dtype.str} {out.shape}"
+            f"{'' if out.flags.writeable else ', read-only'}{'' if out.flags.c_contiguous else ', strided'}"
+        )
 
 
-def numpy_kernel() -> PcmKernel:
+def numpy_kernel() -> Loop:
     """One ufunc call with the conversion inside it; NumPy casts block by block through a small buffer."""
+    scale = np.float32(SCALE)
 
-    def convert(pcm: Int16, out: Float32) -> None:
-        np.multiply(pcm, SCALE, out=out, dtype=np.float32, casting="unsafe")
+    def convert(data: Bytes, out: Float32) -> int:
+        refuse(data, out)
+        np.multiply(np.frombuffer(data, INT16), scale, out=out, dtype=np.float32, casting="unsafe")
+        return 0
 
-    return convert
+    return Loop(convert)
 
 
-def scalar_kernel() -> PcmKernel:
-    """A plain loop compiled by numba with LLVM's vectorisers off: one sample at a time."""
-    from kernels.compile import scalar_njit
+def scalar_kernel() -> Loop:
+    """One sample at a time."""
+    from kernels import simd
 
     scale = SCALE
 
-    @scalar_njit("void(Array(int16, 1, 'C', readonly=True), float32[::1])")
-    def loop(pcm, out):  # type: ignore[no-untyped-def]
-        for i in range(pcm.size):
-            out[i] = np.float32(pcm[i]) * scale
+    @compile_loop(SIGNATURE)
+    def loop(data, out):  # type: ignore[no-untyped-def]
+        if len(data) != 2 * out.size or not simd.usable(out, True):
+            return -1
+        for i in range(out.size):
+            out[i] = np.float32(simd.int16_at(data, i)) * np.float32(scale)
+        return 0
 
-    def convert(pcm: Int16, out: Float32) -> None:
-        if pcm.flags.writeable:
-            pcm = pcm.view()
-            pcm.flags.writeable = False
-        loop(pcm, out)
+    return loop
 
-    convert.loop = loop  # type: ignore[attr-defined]
-    return convert
+
+def vector_kernel(lanes: int) -> Loop:
+    """Widen, convert and scale `lanes` samples at a time."""
+    from kernels import simd, simd_rows
+
+    @compile_loop(SIGNATURE)
+    def loop(data, out):  # type: ignore[no-untyped-def]
+        simd.target(lanes)
+        if len(data) != 2 * out.size or not simd.usable(out, True):
+            return -1
+        simd_rows.pcm_run(data, 0, out, 0, out.size, lanes)
+        return 0
+
+    return loop
+
+
+def cupy_kernel() -> Loop:
+    """One thread for each sample."""
+    from kernels import gpu
+
+    cupy = gpu.cupy()
+    device_convert = cupy.ElementwiseKernel("int16 x", "float32 y", "y = x * (1.0f / 32768.0f)", "amira_pcm16")
+
+    def convert(data: Bytes, out: Float32) -> int:
+        refuse(data, out)
+        if out.size:
+            device_convert(cupy.asarray(np.frombuffer(data, INT16))).get(out=out)
+        return 0
+
+    return Loop(convert)

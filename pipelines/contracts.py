@@ -137,6 +137,7 @@ class Buffers(Protocol):
         ...
 
 
+@runtime_checkable
 class Kernels(Protocol):
     """The hot loops of a pipeline (the `kernel` axis).
 

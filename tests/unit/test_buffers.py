@@ -1,6 +1,9 @@
 """The buffer pool: leases, reuse, bounds, counters."""
 
+import gc
 import threading
+import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.buffers import ALIGNMENT, SMALLEST_CLASS, BufferPool, size_class
+from kernels.dispatch import Implementation
+from kernels.features import LogMel, MelConfig
+from tests.unit.kernel_sets import compiled_implementations, kernel_set
 
 
 @given(st.integers(0, 1 << 34))
@@ -91,3 +97,118 @@ def test_threads_never_share_a_buffer() -> None:
     assert not clashes
     assert pool.counters.in_use_bytes == 0
     assert pool.counters.hits + pool.counters.misses == 1200
+
+
+def test_a_pool_closed_with_buffers_in_use_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="1 pooled buffers of 256 bytes were never given back"), BufferPool() as pool:
+        lease = pool.lease((4,), np.float32)
+    lease.release()
+
+
+def test_a_forgotten_lease_warns_and_is_counted() -> None:
+    pool = BufferPool()
+    with pytest.warns(ResourceWarning, match="256 bytes was never given back"):
+        pool.lease((4,), np.float32)
+        gc.collect()
+    assert pool.snapshot().leaked == 1
+    with pytest.raises(RuntimeError, match="1 of them leaked"):
+        pool.close()
+
+
+def test_an_error_in_the_block_is_not_hidden_by_the_check() -> None:
+    with pytest.raises(KeyError), BufferPool() as pool:
+        lease = pool.lease((4,), np.float32)
+        raise KeyError
+    lease.release()
+
+
+def test_a_snapshot_does_not_follow_the_pool() -> None:
+    pool = BufferPool()
+    before = pool.snapshot()
+    with pool.lease((4,), np.float32):
+        assert pool.snapshot().in_use == 1
+    assert before.in_use == before.misses == 0
+    pool.close()
+    assert pool.snapshot().idle_bytes == 0
+
+
+CHUNK_S = 0.16
+"""Seconds of audio in one chunk of a stream."""
+
+
+Allocated = tuple[int, int, int]
+
+
+def traced(work: Callable[[], None]) -> Allocated:
+    """Bytes that 50 calls keep, the peak above them, and NumPy data among what is kept.
+
+    tracemalloc sees NumPy's data in a domain of its own; its peak also sees what lives only for a moment.
+    """
+    for _ in range(20):
+        work()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in range(50):
+            work()
+        held_after, peak = tracemalloc.get_traced_memory()
+        arrays = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)])
+    finally:
+        tracemalloc.stop()
+    return held_after - held, peak - held, sum(trace.size for trace in arrays.traces)
+
+
+@compiled_implementations
+def test_a_chunk_allocates_no_array_once_warm(name: Implementation) -> None:
+    """The CPU work of one 160 ms chunk around the model, all of it in leased buffers."""
+    kernels, pool = kernel_set(name), BufferPool()
+    samples = round(16_000 * CHUNK_S)
+    pcm = np.random.default_rng(0).integers(-9_000, 9_000, samples).astype("<i2").tobytes()
+    ring, carry = np.zeros(4 * samples, np.float32), np.zeros(1, np.int64)
+    logits = np.random.default_rng(0).standard_normal((1, 512, 7), np.float32)
+
+    def chunk() -> None:
+        kernels.pcm16_into_ring(pcm, ring, 3 * samples + 100)
+        with (
+            pool.lease((samples,), np.float32) as audio,
+            pool.lease((1, 7, 512), np.float32) as scores,
+            pool.lease((7,), np.int64) as tokens,
+            pool.lease((7,), np.float32) as confidences,
+            pool.lease((7, 2), np.int64) as spans,
+        ):
+            kernels.pcm16_to_float32(pcm, audio)
+            kernels.transpose(logits, scores)
+            kernels.log_softmax(scores[0], scores[0])
+            kernels.ctc_greedy(scores[0], 0, carry, tokens, confidences, spans)
+
+    kept, peak, arrays = traced(chunk)
+    assert pool.snapshot().misses == 5
+    assert kept < 1_000
+    assert arrays == 0
+    assert peak < samples  # a quarter of the chunk's audio: views and Python's own objects
+
+
+@compiled_implementations
+def test_features_of_a_chunk_keep_nothing(name: Implementation) -> None:
+    """NumPy's FFT and ufuncs take scratch memory for a moment; the arrays are leased."""
+    pool = BufferPool()
+    extract = LogMel(MelConfig(), kernel_set(name).log_mel, pool)
+    audio = np.zeros(round(16_000 * CHUNK_S), np.float32)
+    out = np.zeros((extract.frames(audio.size), 80), np.float32)
+    extract(audio, out)
+    misses = pool.snapshot().misses
+    kept, _, arrays = traced(lambda: extract(audio, out))
+    assert pool.snapshot().misses == misses
+    assert kept < 1_000
+    assert arrays == 0
+
+
+def test_the_tracing_notices_an_array() -> None:
+    _, peak, _ = traced(lambda: np.zeros(2_560, np.float32).fill(1))
+    assert peak >= 4 * 2_560
+    kept: list[np.ndarray] = []
+    grown, _, arrays = traced(lambda: kept.append(np.zeros(2_560, np.float32)))
+    assert min(grown, arrays) >= 50 * 4 * 2_560

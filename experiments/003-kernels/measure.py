@@ -1,0 +1,389 @@
+"""What the kernels reach beside each other, beside NumPy and beside memcpy, all interleaved in one process and thread.
+
+    .venv/bin/python experiments/003-kernels/measure.py           # measure, write result.json and README.md's tables
+    .venv/bin/python experiments/003-kernels/measure.py --show    # print the tables of the stored result
+
+A kernel is timed twice: by itself, called through a pointer from machine code, and with the call from Python that a
+pipeline makes. NumPy has no first of these: its floor, the same call on one element, is taken off instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+os.environ.update(dict.fromkeys(THREADS, "1"))
+
+import numpy as np  # noqa: E402 - after the thread settings
+
+from harness.fingerprint import fingerprint  # noqa: E402
+from harness.stats import bootstrap_interval  # noqa: E402
+from kernels import compile_time  # noqa: E402
+from kernels.dispatch import OPERATIONS, Implementation, Operation, problem  # noqa: E402
+from kernels.drive import driver, memcpy_loop  # noqa: E402
+from kernels.features import LogMel, MelConfig  # noqa: E402
+from kernels.kernel_set import KernelSet  # noqa: E402
+from kernels.workloads import SIZES, aligned, workload  # noqa: E402
+from pipelines.paths import models_dir  # noqa: E402
+
+RESULT = Path(__file__).with_name("result.json")
+README = Path(__file__).with_name("README.md")
+COMPILED: tuple[Implementation, ...] = ("scalar", "avx2", "avx512")
+ROUNDS = 20
+SWEEP_ROUNDS = 3
+SAMPLE_NS = 3_000_000
+"""How long one timing lasts at least: many calls of a fast kernel, one of a slow one.
+
+To begin takes the driver 30 us, one per cent of it."""
+CHUNK = 2_560
+"""Samples in a chunk of 160 ms."""
+CHUNK_FRAMES = 7
+"""Frames of 24 ms that end in it."""
+
+Call = Callable[[int], None]
+"""Does its work that many times."""
+Sets = Mapping[Implementation, KernelSet]
+Times = dict[str, list[float]]
+"""Nanoseconds for each call, by name, one for each round."""
+
+
+def main() -> None:
+    """Measure or show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--show", action="store_true", help="print the stored result")
+    if not parser.parse_args().show:
+        RESULT.write_text(json.dumps(measure(), indent=1) + "\n", "utf-8")
+    tables = all_tables(json.loads(RESULT.read_text("utf-8")))
+    for name, table in tables.items():
+        print(f"{name}\n{table}\n")
+    if README.exists():
+        README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
+
+
+def measure() -> dict[str, Any]:
+    """Everything; times in nanoseconds for one call."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    sets: Sets = {name: KernelSet(name) for name in COMPILED if problem(name) is None}
+    return {
+        "targets_ns": interleaved(target_calls(sets), ROUNDS),
+        "sweep_ns": sweep(sets),
+        "sweep_bytes": {
+            f"{name} {size}": 2 * workload(name, count).memcpy_bytes
+            for size, count in SIZES.items()
+            for name in OPERATIONS
+        },
+        "compile_ns": {
+            name: {time.operation: [time.cold_ns, time.cached_ns] for time in compile_time.measure(name)}
+            for name in sets
+        },
+        "fingerprint": fingerprint(models_dir(), []),
+    }
+
+
+def interleaved(calls: Mapping[str, Call], rounds: int) -> Times:
+    """Time every call in every round, the best of three, after finding out how often each must be repeated.
+
+    The best of three, since the other core's tenants take this one away for longer than one timing lasts.
+    """
+    repeats = {name: _repeats(call) for name, call in calls.items()}
+    times: Times = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name].append(min(_time(call, repeats[name]) for _ in range(3)) / repeats[name])
+    return times
+
+
+def _time(call: Call, times: int) -> int:
+    start = perf_counter_ns()
+    call(times)
+    return perf_counter_ns() - start
+
+
+def _repeats(call: Call) -> int:
+    """How many calls last as long as a timing should; the best of three, so that no interruption ends the search."""
+    times = 1
+    while (taken := min(_time(call, times) for _ in range(3))) < SAMPLE_NS:
+        times = min(10 * times, max(2 * times, int(0.8 * times * SAMPLE_NS / taken)))
+    return times
+
+
+def target_calls(sets: Sets) -> dict[str, Call]:
+    """What the targets are about, as `case|who|how`."""
+    calls: dict[str, Call] = {}
+    rng = np.random.default_rng(0)
+    for samples in (1_600, 480_000):
+        case = f"pcm16 {samples}"
+        data, out = rng.integers(-32768, 32768, samples).astype("<i2").tobytes(), _zeros(samples)
+        _add(calls, case, "pcm16", (data, out), sets, "pcm16_to_float32")
+        pcm = np.frombuffer(data, "<i2")
+        calls[f"{case}|numpy|call"] = _python_call(np.multiply, (pcm, np.float32(1 / 32768), out))
+        _add_memcpy(calls, case, samples)
+    for rows, case in ((1, "argmax 1024"), (64, "argmax 64 x 1024 (L2)")):
+        x, found = aligned(rng.standard_normal((rows, 1_024), np.float32)), np.zeros(rows, np.int64)
+        _add(calls, case, "argmax", (x, found), sets)
+        calls[f"{case}|numpy|call"] = _python_call(np.argmax, (x, 1, found))
+    tiny, one = np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
+    calls["argmax 1|numpy|call"] = _python_call(np.argmax, (tiny, 1, one))
+    x, turned = aligned(rng.standard_normal((1, 512, 1_504), np.float32)), _zeros(1, 1_504, 512)
+    _add(calls, "transpose 512 x 1504", "transpose", (x, turned), sets)
+    calls["transpose 512 x 1504|numpy|call"] = _calls(lambda: np.copyto(turned, x.transpose(0, 2, 1)))
+    _add_memcpy(calls, "transpose 512 x 1504", x.size)
+    _add_ctc(calls, sets)
+    _add_chunk(calls, sets)
+    return calls
+
+
+def _zeros(*shape: int) -> Any:
+    return aligned(np.zeros(shape, np.float32))
+
+
+def _calls(function: Callable[[], object]) -> Call:
+    def call(times: int) -> None:
+        for _ in range(times):
+            function()
+
+    return call
+
+
+def _driven(drive: Callable[[int, tuple[Any, ...]], None], arguments: tuple[Any, ...]) -> Call:
+    return lambda times: drive(times, arguments)
+
+
+def _python_call(function: Callable[..., object], arguments: tuple[Any, ...]) -> Call:
+    def call(times: int) -> None:
+        for _ in range(times):
+            function(*arguments)
+
+    return call
+
+
+def _add(
+    calls: dict[str, Call],
+    case: str,
+    operation: Operation,
+    arguments: tuple[Any, ...],
+    sets: Sets,
+    method: str = "",
+) -> None:
+    """The kernel by itself and with its Python call, for every compiled implementation."""
+    for name, kernels in sets.items():
+        drive = driver(kernels.loops[operation])
+        calls[f"{case}|{name}|kernel"] = _driven(drive, arguments)
+        calls[f"{case}|{name}|call"] = _python_call(getattr(kernels, method or operation), arguments)
+
+
+def _add_memcpy(calls: dict[str, Call], case: str, count: int) -> None:
+    drive, arrays = driver(memcpy_loop()), (_zeros(count), _zeros(count))
+    calls[f"{case}|memcpy|kernel"] = _driven(drive, arrays)
+
+
+def ctc_arguments(frames: int, labels: int) -> tuple[Any, ...]:
+    """A path as a CTC model gives it: three blanks in four frames, tokens one or two frames long."""
+    rng = np.random.default_rng(1)
+    log_probs = aligned(rng.standard_normal((frames, labels), np.float32) - 8)
+    path = np.where(rng.random(frames) < 0.25, rng.integers(1, labels, frames), 0)
+    log_probs[np.arange(frames), path] = 0
+    counts = np.zeros(frames, np.int64)
+    return log_probs, 0, np.zeros(1, np.int64), counts, _zeros(frames), np.zeros((frames, 2), np.int64)
+
+
+def python_collapse(log_probs: Any) -> list[int]:
+    """What a service without the kernel does: NumPy's argmax, then a loop in Python."""
+    tokens, previous = [], 0
+    for label in log_probs.argmax(axis=1).tolist():
+        if label not in (previous, 0):
+            tokens.append(label)
+        previous = label
+    return tokens
+
+
+def _add_ctc(calls: dict[str, Call], sets: Sets) -> None:
+    arguments = ctc_arguments(500, 512)
+    _add(calls, "ctc greedy 500 x 512", "ctc_greedy", arguments, sets)
+    _add(calls, "argmax 500 x 512", "argmax", (arguments[0], np.zeros(500, np.int64)), sets)
+    calls["ctc greedy 500 x 512|numpy + python|call"] = _calls(lambda: python_collapse(arguments[0]))
+
+
+def _add_chunk(calls: dict[str, Call], sets: Sets) -> None:
+    """The kernels of one chunk of a stream: into the ring, then the greedy pass; and those of its features."""
+    pcm, ring = bytes(2 * CHUNK), _zeros(16_000)
+    _add(calls, "chunk ring", "pcm16_ring", (pcm, ring, 15_000), sets, "pcm16_into_ring")
+    _add(calls, "chunk greedy", "ctc_greedy", ctc_arguments(CHUNK_FRAMES, 512), sets)
+    kernels = list(sets.values())[-1]
+    extract = LogMel(MelConfig(), kernels.log_mel)
+    frames = extract.frames(CHUNK)
+    power, out = _zeros(frames, 257), _zeros(frames, 80)
+    bank = extract.bank
+    arguments = (power, bank.weights, bank.starts, bank.ends, 0.0, 1e-7, out)
+    _add(calls, "chunk log-mel", "log_mel", arguments, sets)
+    audio = np.zeros(CHUNK, np.float32)
+    calls["chunk features, FFT and all|numpy|call"] = _calls(lambda: extract(audio, out))
+
+
+def sweep(sets: Sets) -> Times:
+    """Every operation, implementation and size by itself, beside a memcpy that moves as many bytes."""
+    times: Times = {}
+    numpy_set = KernelSet("numpy")
+    for size, elements in SIZES.items():
+        for operation in OPERATIONS:
+            work = workload(operation, elements)
+            case = f"{operation} {size}"
+            calls: dict[str, Call] = {}
+            for name, kernels in sets.items():
+                drive = driver(kernels.loops[operation])
+                calls[f"{case}|{name}|kernel"] = _driven(drive, work.arguments)
+            calls[f"{case}|numpy|call"] = _python_call(numpy_set.loops[operation].call, work.arguments)
+            _add_memcpy(calls, case, work.memcpy_bytes // 4)
+            times |= interleaved(calls, SWEEP_ROUNDS)
+            print(case, file=sys.stderr)
+    return times
+
+
+def ratio(times: Times, slow: str, fast: str) -> str:
+    """How many times longer `slow` takes: the median over the rounds, with its 95 % interval."""
+    found = bootstrap_interval(np.array(times[slow]) / np.array(times[fast]), np.median)
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+
+
+def met(times: Times, slow: str, fast: str, least: float) -> str:
+    """Whether the median ratio reaches the target."""
+    return "yes" if np.median(np.array(times[slow]) / np.array(times[fast])) >= least else "no"
+
+
+TARGETS: tuple[tuple[str, str, str, float], ...] = (
+    ("PCM16 1,600: memcpy over AVX-512", "pcm16 1600|memcpy|kernel", "pcm16 1600|avx512|kernel", 1 / 1.15),
+    ("PCM16 1,600: memcpy over AVX2", "pcm16 1600|memcpy|kernel", "pcm16 1600|avx2|kernel", 1 / 1.15),
+    ("PCM16 480,000: memcpy over AVX-512", "pcm16 480000|memcpy|kernel", "pcm16 480000|avx512|kernel", 1 / 1.15),
+    ("PCM16 480,000: memcpy over AVX2", "pcm16 480000|memcpy|kernel", "pcm16 480000|avx2|kernel", 1 / 1.15),
+    ("PCM16 1,600: scalar over AVX-512", "pcm16 1600|scalar|kernel", "pcm16 1600|avx512|kernel", 15),
+    ("the same, with the Python call", "pcm16 1600|scalar|call", "pcm16 1600|avx512|call", 0),
+    ("PCM16 1,600: NumPy over AVX-512, with the call", "pcm16 1600|numpy|call", "pcm16 1600|avx512|call", 0),
+    ("argmax 1,024: scalar over AVX-512", "argmax 1024|scalar|kernel", "argmax 1024|avx512|kernel", 15),
+    ("argmax 1,024: scalar over AVX2", "argmax 1024|scalar|kernel", "argmax 1024|avx2|kernel", 0),
+    ("argmax 1,024: NumPy over AVX-512, with the call", "argmax 1024|numpy|call", "argmax 1024|avx512|call", 4),
+    (
+        "argmax 64 x 1,024: NumPy over AVX-512",
+        "argmax 64 x 1024 (L2)|numpy|call",
+        "argmax 64 x 1024 (L2)|avx512|call",
+        0,
+    ),
+    (
+        "transpose: memcpy over AVX-512",
+        "transpose 512 x 1504|memcpy|kernel",
+        "transpose 512 x 1504|avx512|kernel",
+        1 / 1.6,
+    ),
+    ("transpose: memcpy over AVX2", "transpose 512 x 1504|memcpy|kernel", "transpose 512 x 1504|avx2|kernel", 1 / 1.6),
+    ("transpose: NumPy over AVX-512", "transpose 512 x 1504|numpy|call", "transpose 512 x 1504|avx512|call", 2),
+    ("transpose: scalar over AVX-512", "transpose 512 x 1504|scalar|kernel", "transpose 512 x 1504|avx512|kernel", 0),
+    (
+        "greedy: NumPy argmax and Python collapse over AVX-512",
+        "ctc greedy 500 x 512|numpy + python|call",
+        "ctc greedy 500 x 512|avx512|call",
+        5,
+    ),
+    (
+        "greedy: argmax alone over the fused pass",
+        "argmax 500 x 512|avx512|kernel",
+        "ctc greedy 500 x 512|avx512|kernel",
+        1 / 1.2,
+    ),
+)
+"""What is compared, the slow one, the fast one, and the least ratio; 0 where nothing is asked."""
+
+
+def target_table(result: Mapping[str, Any]) -> str:
+    """The ratios of the targets."""
+    times = result["targets_ns"]
+    lines = ["| ratio | median (95 %) | target | met |", "|---|---|---|---|"]
+    for label, slow, fast, least in TARGETS:
+        wanted, answer = (f"{least:.2f}", met(times, slow, fast, least)) if least else ("", "")
+        lines.append(f"| {label} | {ratio(times, slow, fast)} | {wanted} | {answer} |")
+    rate = 64 * 1024 * 4 / np.median(times["argmax 64 x 1024 (L2)|avx512|kernel"])
+    lines.append(f"| argmax in L2, GB/s (256 KiB) | {rate:.0f} | 50 | {'yes' if rate >= 50 else 'no'} |")
+    floor = np.median(np.array(times["argmax 1024|numpy|call"]) - np.array(times["argmax 1|numpy|call"]))
+    own = floor / np.median(times["argmax 1024|avx512|kernel"])
+    lines.append(
+        f"| argmax 1,024: NumPy less its call floor over AVX-512 | {own:.2f} | 4.00 | {'yes' if own >= 4 else 'no'} |"
+    )
+    return "\n".join(lines)
+
+
+def call_table(result: Mapping[str, Any]) -> str:
+    """What the Python call adds to the kernels of one chunk."""
+    times = {name: float(np.median(values)) for name, values in result["targets_ns"].items()}
+    lines = ["| kernels of a 160 ms chunk | call over kernel, AVX-512 | share of the call |", "|---|---|---|"]
+    groups = {
+        "PCM16 into the ring": ["chunk ring"],
+        "greedy pass of 7 frames of 512": ["chunk greedy"],
+        "both": ["chunk ring", "chunk greedy"],
+        "both and log-mel": ["chunk ring", "chunk greedy", "chunk log-mel"],
+    }
+    for label, cases in groups.items():
+        kernel = sum(times[f"{case}|avx512|kernel"] for case in cases)
+        call = sum(times[f"{case}|avx512|call"] for case in cases)
+        lines.append(f"| {label} | {call / kernel:.2f} | {100 * (call - kernel) / call:.0f} % |")
+    extra = sum(times[f"{case}|avx512|call"] - times[f"{case}|avx512|kernel"] for case in groups["both and log-mel"])
+    whole = times["chunk features, FFT and all|numpy|call"] + sum(
+        times[f"{case}|avx512|call"] for case in groups["both"]
+    )
+    lines.append(f"| all CPU work around the model, NumPy's FFT included | | {100 * extra / whole:.1f} % |")
+    return "\n".join(lines)
+
+
+def sweep_table(result: Mapping[str, Any]) -> str:
+    """Time over the time of a memcpy of as many bytes; the smaller the better, 1 is the memory's own speed."""
+    times = {name: float(np.median(values)) for name, values in result["sweep_ns"].items()}
+    names = ("numpy", "scalar", "avx2", "avx512")
+    lines = ["| operation | size | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
+    for case, _ in groupby(times, key=lambda name: name.partition("|")[0]):
+        cells = []
+        for name in names:
+            value = times.get(f"{case}|{name}|{'call' if name == 'numpy' else 'kernel'}")
+            cells.append("" if value is None else f"{value / times[f'{case}|memcpy|kernel']:.2f}")
+        operation, size = case.split(" ")
+        lines.append(f"| {operation} | {size} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def compile_table(result: Mapping[str, Any]) -> str:
+    """What making an implementation ready costs, all operations together."""
+    lines = ["| implementation | compiled, s | from the cache, s |", "|---|---|---|"]
+    for name, times in result["compile_ns"].items():
+        cold, cached = (sum(pair[i] for pair in times.values()) / 1e9 for i in range(2))
+        lines.append(f"| {name} | {cold:.1f} | {cached:.2f} |")
+    return "\n".join(lines)
+
+
+def all_tables(result: Mapping[str, Any]) -> dict[str, str]:
+    """Every table by its name in README.md."""
+    return {
+        "targets": target_table(result),
+        "call": call_table(result),
+        "sweep": sweep_table(result),
+        "compile": compile_table(result),
+    }
+
+
+def filled_in(text: str, tables: Mapping[str, str]) -> str:
+    """The text with each `<!-- name -->` ... `<!-- end name -->` filled with its table."""
+    for name, table in tables.items():
+        start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"README.md lacks the markers {start} and {end}")
+        text = f"{before}{start}\n{table}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    main()
