@@ -37,6 +37,7 @@ class _Settings(Model):
     corpus_limit: CorpusLimit = CorpusLimit()
     repeats: int = Field(default=3, ge=1, le=1000)
     warm_up: int = Field(default=1, ge=0, le=1000)
+    laps: int = Field(default=1, ge=1, le=10_000)
     timeout_s: float = Field(default=300, gt=0)
     memory_limit_mib: int | None = Field(default=None, ge=64)
     seed: int = 0
@@ -62,6 +63,7 @@ class Plan(_Settings):
         corpus_limit: How much of the corpus is measured.
         repeats: Fresh processes for each case.
         warm_up: Utterances that each process runs before the ones that count.
+        laps: How often each process goes through the corpus; more than once shows what a long run does to memory.
         timeout_s: Seconds that loading, warming up or one utterance may take before the case counts as hung.
         memory_limit_mib: Private writable memory that a process may have; `None` for no limit.
         seed: Of the order of cases and utterances and the choice of clips.

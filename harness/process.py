@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,11 +32,12 @@ class WorkerProcess:
         peak_rss_bytes: The largest peak of resident memory seen so far.
     """
 
-    def __init__(self, job_file: Path) -> None:
+    def __init__(self, job_file: Path, environment: Mapping[str, str]) -> None:
         """Start the worker.
 
         Args:
             job_file: The `Job` that it does, as JSON.
+            environment: Variables that it has besides those of this process, or instead of them.
         """
         self.peak_rss_bytes = 0
         self._partial: dict[int, bytes] = {}
@@ -54,6 +56,7 @@ class WorkerProcess:
                 stdout=subprocess.DEVNULL,
                 stderr=worker_errors,
                 pass_fds=(worker_end,),
+                env={**os.environ, **environment},
                 # Ctrl-C in the terminal reaches the parent alone, which then ends the worker in order.
                 start_new_session=True,
             )

@@ -185,6 +185,8 @@ def write_parquet(samples: Path, table: Path) -> None:
         **dict.fromkeys(("started_ns", "latency_ns", "cpu_ns"), pa.int64()),
     }
     columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()}
+    later = {"lap": pa.int32(), "rss_bytes": pa.int64()}  # a resumed run may hold rows from before there were these
+    columns |= {name: pa.array([row.get(name) for row in rows], kind) for name, kind in later.items()}
     for stage in stages:
         columns[f"stage_{stage}_ns"] = pa.array([row["stages_ns"].get(stage) for row in rows], pa.int64())
     content = pa.table(columns).replace_schema_metadata({"schema_version": str(SCHEMA_VERSION)})

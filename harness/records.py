@@ -76,7 +76,7 @@ class Utterance(Model):
 
 
 class Manifest(Model):
-    """Everything about a run but its samples."""
+    """Everything about a run but its samples; `laps` is how often each process goes through the corpus."""
 
     schema_version: int
     run: str
@@ -90,6 +90,7 @@ class Manifest(Model):
     corpus: str
     repeats: int
     warm_up: int
+    laps: int = 1
     cases: tuple[CaseEntry, ...]
     utterances: tuple[Utterance, ...]
     fingerprint: dict[str, Any]
@@ -110,6 +111,8 @@ class Sample:
         stages_ns: Stage to nanoseconds; a stage that the pipeline does not have is absent.
         steps: Sequential decoder passes.
         text: Recognised text, in the model's own spelling.
+        lap: Which time through the corpus within the process, from 0.
+        rss_bytes: Resident memory of the process right after; 0 where unknown.
     """
 
     case: str
@@ -122,6 +125,8 @@ class Sample:
     stages_ns: dict[str, int]
     steps: int
     text: str
+    lap: int = 0
+    rss_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The row of `samples.jsonl`."""
@@ -145,6 +150,11 @@ class ProcessRecord:
         cpu_s: CPU seconds of the whole process.
         wall_s: Wall seconds of the whole process.
         threads: Threads of the process after its last sample.
+        end_rss_bytes: Resident memory after its last sample, all of the pipeline still open; 0 where unknown.
+        end_anonymous_bytes: The part of it that no file stands behind: heaps, arenas, stacks; 0 where unknown.
+        live_bytes: Bytes in blocks that were allocated and not freed at that moment, as the allocator tells
+            (`pipelines.allocators.process`); 0 where it does not.
+        allocator: The allocator that the process really had, with its version; empty where unknown.
     """
 
     case: str
@@ -159,6 +169,10 @@ class ProcessRecord:
     cpu_s: float = 0.0
     wall_s: float = 0.0
     threads: int = 0
+    end_rss_bytes: int = 0
+    end_anonymous_bytes: int = 0
+    live_bytes: int = 0
+    allocator: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The row of `processes.jsonl`."""

@@ -46,6 +46,7 @@ def _plan_differences(manifest: Manifest, plan: Plan) -> Iterator[str]:
         "name": (manifest.plan_name, plan.name),
         "repeats": (manifest.repeats, plan.repeats),
         "warm_up": (manifest.warm_up, plan.warm_up),
+        "laps": (manifest.laps, plan.laps),
         "seed": (stored.get("seed", 0), plan.seed),
         "memory_limit_mib": (stored.get("memory_limit_mib"), plan.memory_limit_mib),
     }

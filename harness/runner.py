@@ -32,7 +32,7 @@ from harness.stop import Stop
 from harness.store import Run, open_run
 from harness.watch import Watched, watch
 from harness.worker import Job
-from pipelines.assemble import unavailable
+from pipelines.assemble import process_environment, unavailable
 from pipelines.errors import AmiraError, NothingMeasuredError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class _Measurement:
         self._reporter.started(
             self._recorder.path.name,
             [(case.id, repeat) for case, repeat in pairs],
-            self._plan.warm_up + len(self._scratch.utterances),
+            self._plan.warm_up + self._plan.laps * len(self._scratch.utterances),
         )
         try:
             status = self._measure_all(pairs)
@@ -190,6 +190,7 @@ class _Measurement:
             audio=str(self._scratch.audio),
             utterances=self._scratch.sizes,
             warm_up=self._plan.warm_up,
+            laps=self._plan.laps,
             order_seed=self._plan.seed + repeat,
             memory_limit_mib=self._plan.memory_limit_mib,
             spawned_ns=perf_counter_ns(),
@@ -202,6 +203,7 @@ class _Measurement:
             on_sample=self._keep,
             on_note=self._reporter.message,
             stopped=lambda: self._stop.requested is not None,
+            environment=process_environment(case.pipeline, os.environ),
         )
         return watch(job, self._scratch.job_file(job), watched)
 
@@ -264,6 +266,7 @@ def _manifest(
         corpus=plan.corpus,
         repeats=plan.repeats,
         warm_up=plan.warm_up,
+        laps=plan.laps,
         cases=entries,
         utterances=utterances,
         fingerprint=dict(facts),

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -264,10 +265,16 @@ def _resample_rate(amounts: Floats, sizes: Floats) -> tuple[float, float]:
     return _bootstrap_arms(np.log((counts @ amounts) / (counts @ sizes)), float(np.log(amounts.sum() / sizes.sum())))
 
 
+@lru_cache(maxsize=1)
 def _draws(size: int) -> Floats:
-    """How often each of `size` units is drawn in each resample: (RESAMPLES, size)."""
+    """How often each of `size` units is drawn in each resample: (RESAMPLES, size).
+
+    Kept, for all comparisons of a run want the same.
+    """
     rng = np.random.default_rng(SEED)
-    return rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(np.float64)
+    draws = rng.multinomial(size, np.full(size, 1 / size), size=RESAMPLES).astype(np.float64)
+    draws.flags.writeable = False
+    return draws
 
 
 def _bootstrap_arms(resampled: Floats, estimate: float) -> tuple[float, float]:

@@ -211,7 +211,7 @@ def _sample_key(row: Sample) -> Hashable:
     # A warm-up may take the same utterance several times on purpose, so it never counts as repeated.
     if row.phase == "warm-up":
         return (row.case, row.repeat, row.utterance, row.started_ns)
-    return (row.case, row.repeat, row.utterance)
+    return (row.case, row.repeat, row.utterance, row.lap)
 
 
 def _last_of_each(rows: list[Row], key: Callable[[Row], Hashable]) -> tuple[tuple[Row, ...], int]:

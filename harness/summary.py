@@ -7,19 +7,20 @@ it would be a biased choice (the utterances before the crash).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from harness import stats
-from harness.records import CaseEntry, ProcessRecord, Sample, Utterance
+from harness.attribution import attribute
+from harness.measured import Measured, measured_cases, table
+from harness.memory import MIB, memory
+from harness.records import CaseEntry, Sample, Utterance
 from harness.scores import Scores
 from harness.store import Run
 
-MIB = 1 << 20
 NS_PER_S = 1e9
 NS_PER_MS = 1e6
 DECODE_STAGE = "decode"
@@ -28,32 +29,9 @@ METRICS: dict[str, tuple[stats.Verdict, stats.Verdict]] = {
     "latency": ("faster", "slower"),
     "cpu": ("less", "more"),
     "peak_memory": ("less", "more"),
+    "end_memory": ("less", "more"),
 }
 """The compared metrics, with the words for a ratio above and below 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a case that ran to its end left behind.
-
-    Attributes:
-        entry: The case.
-        steady: Steady-state samples by (repeat, utterance id).
-        warm_up: Samples of the warm-up phase.
-        processes: Its processes, all `ok`.
-    """
-
-    entry: CaseEntry
-    steady: dict[tuple[int, str], Sample]
-    warm_up: tuple[Sample, ...]
-    processes: tuple[ProcessRecord, ...]
-
-    def texts(self) -> dict[str, str]:
-        """What it recognised, by utterance id, in the first repeat that has it."""
-        found: dict[str, str] = {}
-        for _, sample in sorted(self.steady.items()):
-            found.setdefault(sample.utterance, sample.text)
-        return found
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -85,29 +63,6 @@ def summarise(run: Run) -> dict[str, Any]:
     }
 
 
-def measured_cases(run: Run) -> dict[str, Measured]:
-    """The cases that have steady samples and did not fail, by id, in the plan's order."""
-    found: dict[str, Measured] = {}
-    for entry in run.manifest.cases:
-        name = entry.case.id
-        steady = {(row.repeat, row.utterance): row for row in run.samples if row.case == name and row.phase == "steady"}
-        processes = tuple(row for row in run.processes if row.case == name)
-        if entry.unavailable_reason or not steady or any(row.status == "failed" for row in processes):
-            continue
-        warm_up = tuple(row for row in run.samples if row.case == name and row.phase == "warm-up")
-        found[name] = Measured(entry, steady, warm_up, processes)
-    return found
-
-
-def table(run: Run, samples: dict[tuple[int, str], Sample], value: Callable[[Sample], float]) -> stats.Floats:
-    """The samples as float64 (repeats, utterances) in the run's order, NaN where nothing was measured."""
-    columns = {name: index for index, name in enumerate(run.utterances)}
-    values = np.full((run.manifest.repeats, len(columns)), np.nan)
-    for (repeat, utterance), sample in samples.items():
-        values[repeat, columns[utterance]] = value(sample)
-    return values
-
-
 def _data(run: Run) -> dict[str, Any]:
     utterances = run.manifest.utterances
     by_corpus: dict[str, list[Utterance]] = {}
@@ -119,6 +74,7 @@ def _data(run: Run) -> dict[str, Any]:
         "corpora": {name: _extent(rows) for name, rows in by_corpus.items()},
         "repeats": run.manifest.repeats,
         "warm_up": run.manifest.warm_up,
+        "laps": run.manifest.laps,
         "samples": sum(row.phase == "steady" for row in run.samples),
         "warm_up_samples": sum(row.phase == "warm-up" for row in run.samples),
         "processes": len(run.processes),
@@ -189,6 +145,7 @@ NUMBERS = (
     "cpu_s_per_audio_s",
     "peak_rss_mib",
     "baseline_rss_mib",
+    "memory",
     "import_ms",
     "load_ms",
     "warm_up_ms",
@@ -220,6 +177,7 @@ def _numbers(run: Run, measured: Measured) -> dict[str, Any]:
         "cpu_s_per_audio_s": sum(row.cpu_ns for row in samples) / NS_PER_S / audio_s,
         "peak_rss_mib": _median([row.peak_rss_bytes / MIB for row in measured.processes]),
         "baseline_rss_mib": _median([row.baseline_rss_bytes / MIB for row in measured.processes]),
+        "memory": memory(measured),
         "import_ms": _median([row.import_ns / NS_PER_MS for row in measured.processes]),
         "load_ms": _median([row.load_ns / NS_PER_MS for row in measured.processes]),
         "warm_up_ms": _median([row.warm_up_ns / NS_PER_MS for row in measured.processes]),
@@ -295,7 +253,7 @@ def _metric_table(run: Run, case: Measured, metric: str) -> stats.Floats:
         return table(run, case.steady, lambda row: float(row.cpu_ns))
     values = np.full((run.manifest.repeats, 1), np.nan)
     for row in case.processes:
-        values[row.repeat, 0] = row.peak_rss_bytes
+        values[row.repeat, 0] = row.peak_rss_bytes if metric == "peak_memory" else row.end_rss_bytes
     return values
 
 
@@ -325,9 +283,10 @@ def _rung(run: Run, entry: CaseEntry, current: Measured | None, below: list[Meas
             "ratio": None,
             "low": None,
         }
-        return row | empty | {"high": None, "verdict": None, "note": None, "cumulative": None}
+        return row | empty | dict.fromkeys(("high", "verdict", "note", "cumulative", "attribution"))
     cumulative = {key: whole[key] for key in ("baseline", "ratio", "low", "high", "verdict")}
-    return row | {key: step[key] for key in RUNG_KEYS} | {"cumulative": cumulative}
+    attribution = attribute(run, below[-1], current) if current else None
+    return row | {key: step[key] for key in RUNG_KEYS} | {"cumulative": cumulative, "attribution": attribution}
 
 
 RUNG_KEYS = ("baseline", "candidate", "metric", "ratio", "low", "high", "verdict", "note")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -18,13 +18,20 @@ from harness.worker import BAD_ALLOC, Job
 TICK_S = 0.2
 EXIT_GRACE_S = 10.0
 MIB = 2**20
-SAMPLE_FIELDS = ("phase", "utterance", "started_ns", "latency_ns", "cpu_ns", "stages_ns", "steps", "text")
+SAMPLE_FIELDS = (
+    *("phase", "utterance", "started_ns", "latency_ns", "cpu_ns", "stages_ns", "steps", "text"),
+    *("lap", "rss_bytes"),
+)
 PROCESS_FIELDS = (
     "import_ns",
     "load_ns",
     "warm_up_ns",
     "baseline_rss_bytes",
     "peak_rss_bytes",
+    "end_rss_bytes",
+    "end_anonymous_bytes",
+    "live_bytes",
+    "allocator",
     "threads",
     "cpu_s",
     "wall_s",
@@ -42,6 +49,7 @@ class Watched:
         on_sample: Gets each sample as soon as it is there.
         on_note: Gets what is odd about the process and does not make it a failure.
         stopped: Whether the user wants to stop.
+        environment: Variables that the process is started with besides those of this one.
     """
 
     case: str
@@ -50,6 +58,7 @@ class Watched:
     on_sample: Callable[[Sample], None]
     on_note: Callable[[str], None]
     stopped: Callable[[], bool]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -96,7 +105,7 @@ def watch(job: Job, job_file: Path, watched: Watched) -> ProcessRecord | None:
         What became of it; `None` if the user stopped it half-way.
     """
     progress = _Progress(job.order())
-    with WorkerProcess(job_file) as worker:
+    with WorkerProcess(job_file, watched.environment) as worker:
         hang = _follow(worker, progress, watched)
         if progress.end is None and watched.stopped():
             return None

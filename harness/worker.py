@@ -47,6 +47,7 @@ class Job:
         audio: File with the PCM16 bytes of all utterances, one behind the other.
         utterances: Id and number of bytes of each utterance, in the order of the file.
         warm_up: Utterances that are run before the ones that count.
+        laps: How often all of them are run.
         order_seed: Seed of the order of the utterances; the same for all cases of a repeat.
         memory_limit_mib: Private writable memory that this process may have; `None` for no limit.
         spawned_ns: `perf_counter_ns` when the parent started this process (the clock is the machine's).
@@ -58,6 +59,7 @@ class Job:
     audio: str
     utterances: tuple[tuple[str, int], ...]
     warm_up: int
+    laps: int
     order_seed: int
     memory_limit_mib: int | None
     spawned_ns: int
@@ -73,9 +75,13 @@ class Job:
         All cases of a repeat share the order, so that the samples that are compared met similar conditions.
         """
         ids = [utterance for utterance, _ in self.utterances]
-        random.Random(self.order_seed).shuffle(ids)
-        warm_up = [("warm-up", ids[index % len(ids)]) for index in range(self.warm_up)]
-        return warm_up + [("steady", utterance) for utterance in ids]
+        rng = random.Random(self.order_seed)
+        rng.shuffle(ids)
+        calls = [("warm-up", ids[index % len(ids)]) for index in range(self.warm_up)]
+        for _ in range(self.laps):
+            calls += [("steady", utterance) for utterance in ids]
+            rng.shuffle(ids)
+        return calls
 
 
 class _Report:
@@ -118,7 +124,7 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
     from pipelines.config import PipelineConfig
 
     config = PipelineConfig(**job.pipeline)
-    report("imported", import_ns=perf_counter_ns() - job.spawned_ns, baseline_rss_bytes=_memory("VmRSS"))
+    report("imported", import_ns=perf_counter_ns() - job.spawned_ns, baseline_rss_bytes=_status()["VmRSS"])
     started = perf_counter_ns()
     with open_pipeline(config, Path(job.models_dir)) as pipeline:
         report("loaded", load_ns=perf_counter_ns() - started)
@@ -146,10 +152,11 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
                 started_ns=started,
                 latency_ns=latency_ns,
                 cpu_ns=cpu_ns,
-                peak_rss_bytes=_memory("VmHWM"),
+                lap=max(index - job.warm_up, 0) // len(job.utterances),
+                **_memory_now(),
                 **_result(transcript),
             )
-        end = {"peak_rss_bytes": _memory("VmHWM"), "threads": _memory("Threads")}
+        end = {**_memory_at_end(), "threads": _status()["Threads"]}
     # Only now: a pipeline that cannot be closed has not done its job.
     report("done", cpu_s=process_time_ns() / 1e9, wall_s=(perf_counter_ns() - job.spawned_ns) / 1e9, **end)
 
@@ -201,14 +208,34 @@ def _lift_memory_limit() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
-def _memory(field: str) -> int:
-    """A number of `/proc/self/status`; sizes in bytes. `VmHWM` is the peak since this program was started."""
+def _memory_now() -> dict[str, int]:
+    status = _status()
+    return {"rss_bytes": status["VmRSS"], "peak_rss_bytes": status["VmHWM"]}
+
+
+def _memory_at_end() -> dict[str, int | str]:
+    """What the process holds after its last utterance, and how much of that is in use."""
+    from pipelines.allocators import process
+
+    status = _status()  # before the allocator is asked, which needs some memory itself
+    return {
+        "peak_rss_bytes": status["VmHWM"],
+        "end_rss_bytes": status["VmRSS"],
+        "end_anonymous_bytes": status["RssAnon"],
+        "live_bytes": process.live_bytes() or 0,
+        "allocator": process.name(),
+    }
+
+
+def _status() -> dict[str, int]:
+    """The numbers of `/proc/self/status`; sizes in bytes. `VmHWM` is the peak since this program was started."""
+    found = {}
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         name, _, value = line.partition(":")
-        if name == field:
-            number = int(value.split()[0])
-            return number * 1024 if value.endswith("kB") else number
-    raise OSError(f"/proc/self/status has no {field}")
+        number, _, unit = value.strip().partition(" ")
+        if number.isdecimal() and unit in ("", "kB"):
+            found[name] = int(number) * (1024 if unit else 1)
+    return found
 
 
 def _describe(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,12 @@ MAX_AUDIO_S = 64.0
 ENGINE_AXIS = "peer"
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 """The axes of a pipeline in the order in which they are opened: each may use those before it."""
+BEFOREHAND = ("allocator",)
+"""Axes of the whole process, which are in it from its start: opened first, for that only checks that they are."""
 AFTERWARDS = ("pages",)
-"""Axes that change a whole loaded pipeline, whatever it is made of; none of them is needed."""
+"""Axes that change a whole loaded pipeline, whatever it is made of."""
+OPTIONAL = (*BEFOREHAND, *AFTERWARDS)
+"""Axes that go with any pipeline; none of them is needed."""
 
 
 class AedRecognizer:
@@ -107,6 +111,19 @@ def unavailable(config: PipelineConfig) -> tuple[str, Unavailable] | None:
     return None
 
 
+def process_environment(config: PipelineConfig, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the variants of a configuration want set before the process starts that opens it.
+
+    Args:
+        config: The configuration.
+        environment: What the process would have otherwise.
+    """
+    changes: dict[str, str] = {}
+    for variant_id in config.variants.values():
+        changes |= registry.get(variant_id).process_environment({**environment, **changes})
+    return changes
+
+
 @contextmanager
 def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline]:
     """Open every part of a pipeline, and close them all when the block ends.
@@ -118,7 +135,7 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
     parts: dict[str, Any] = {}
     context = Context(models_dir, config.model, config.threads, parts)
     with ExitStack() as stack:
-        for axis in (ENGINE_AXIS, *ORDER, *AFTERWARDS):
+        for axis in (*BEFOREHAND, ENGINE_AXIS, *ORDER, *AFTERWARDS):
             if axis in config.variants:
                 variant = registry.get(config.variants[axis])
                 parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
@@ -129,7 +146,7 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
 
 
 def _check(config: PipelineConfig) -> None:
-    axes = set(config.variants) - set(AFTERWARDS)
+    axes = set(config.variants) - set(OPTIONAL)
     wanted = {ENGINE_AXIS} if ENGINE_AXIS in axes else set(ORDER)
     if missing := wanted - axes:
         raise AmiraError(

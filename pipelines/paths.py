@@ -20,6 +20,11 @@ def corpora_dir() -> Path:
     return home() / "build" / "corpora"
 
 
+def libraries_dir() -> Path:
+    """Folder of native libraries that were fetched without installing them, one sub-folder each."""
+    return home() / "build" / "libraries"
+
+
 def runs_dir() -> Path:
     """Folder of benchmark runs, one sub-folder each."""
     return home() / "reports" / "runs"

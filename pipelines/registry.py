@@ -7,6 +7,7 @@ an entry point of group `amira.variants` whose name is the id and whose value is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -77,6 +78,18 @@ class Variant(ABC):
     def available(cls) -> Unavailable | None:
         """`None` where the variant can run on this machine, else the reason and the remedy. Cheap."""
         return None
+
+    @classmethod
+    def process_environment(cls, environment: Mapping[str, str]) -> dict[str, str]:
+        """What must be set before a process starts in which this variant is opened, e.g. a library to preload.
+
+        Args:
+            environment: What the process would have otherwise.
+
+        Returns:
+            The variables to set or change; none as a rule. Opening such a variant must check that they were set.
+        """
+        return {}
 
     @classmethod
     def open(cls, context: Context, **options: Any) -> AbstractContextManager[Any]:

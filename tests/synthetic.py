@@ -246,6 +246,10 @@ def _process(case: FakeCase, repeat: int, rng: np.random.Generator) -> ProcessRe
         cpu_s=30.0,
         wall_s=31.0,
         threads=3,
+        end_rss_bytes=int(case.rss_mib * 0.96 * jitter * mib),
+        end_anonymous_bytes=int(case.rss_mib * 0.8 * jitter * mib),
+        live_bytes=int(case.rss_mib * 0.7 * jitter * mib),
+        allocator="glibc 2.36",
     )
 
 
@@ -263,6 +267,7 @@ def _sample(case: FakeCase, repeat: int, utterance: dict[str, Any], place: int, 
         stages_ns={stage: int(latency_ns * share) for stage, share in case.stages.items()},
         steps=0 if "engine" in case.stages else len(text) // 4,
         text=_misheard(text, case, utterance["id"]),
+        rss_bytes=int(case.rss_mib * (0.96 - 0.1 * 0.8**place) * (1 << 20)),
     )
 
 

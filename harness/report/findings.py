@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.report.figures.rows import measured
-from harness.report.numbers import count, listing, number, percent, points, ratio, ratio_interval, span
+from harness.report.numbers import bound, count, listing, number, percent, points, ratio, ratio_interval, share, span
 
 Summary = dict[str, Any]
 
@@ -14,7 +14,7 @@ def findings(summary: Summary) -> list[str]:
     """Two to five sentences; what the ladder gained, what had no effect, how the others compare, what accuracy did."""
     if not measured(summary):
         return _nothing(summary)
-    sentences = [*_ladder(summary), *_without_effect(summary), *_others(summary)]
+    sentences = [*_ladder(summary), *_without_effect(summary), *_amdahl(summary), *_others(summary)]
     if not sentences:
         sentences = _alone(summary)
     return [*sentences, *_accuracy(summary), *_missing(summary)]
@@ -81,6 +81,24 @@ def _without_effect(summary: Summary) -> list[str]:
             names = listing([f"“{rung['title']}” ({ratio_interval(rung['low'], rung['high'])})" for rung in found])
             sentences.append(f"{names} {said}.")
     return sentences
+
+
+def _amdahl(summary: dict[str, Any]) -> list[str]:
+    """The best example of a stage that became faster and could not matter, because it is so little of a request."""
+    found = []
+    for rung in summary["rungs"]:
+        for stage in (rung["attribution"] or {"stages": []})["stages"]:
+            small = stage["limit"] is not None and stage["limit"] <= 1 + summary["no_effect_margin"]
+            if stage["verdict"] == "faster" and small and rung["verdict"] != "faster":
+                found.append((stage["ratio"], rung, stage))
+    if not found:
+        return []
+    _, rung, stage = max(found, key=lambda item: item[0])
+    return [
+        f"“{rung['title']}” makes {stage['stage']} {ratio(stage['ratio'])} times as fast "
+        f"({ratio_interval(stage['low'], stage['high'])}), but that is {share(stage['share'])} % of a request: "
+        f"at most {bound(stage['limit'])} end to end; measured: {_spoken(rung)}."
+    ]
 
 
 def _others(summary: Summary) -> list[str]:

@@ -48,6 +48,29 @@ def percent(value: float | None, digits: int = 1) -> str:
     return MISSING if value is None else f"{100 * value:.{digits}f}".replace("-", MINUS)
 
 
+def share(value: float | None) -> str:
+    """A share as percent, small ones with the digits that they need: `68.0`, `0.31`, `0.05`, `0.004`."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    amount = 100 * value
+    if amount == 0:
+        return "0"
+    # Rounded before its digits are counted: 0.0099 is 0.01.
+    digits = 1 if amount >= 1 else 2 if amount >= 0.1 else -math.floor(math.log10(float(f"{amount:.0e}")))
+    return f"{amount:.{digits}f}"
+
+
+def bound(value: float | None) -> str:
+    """A ratio that is all about its distance from 1, with its sign: `3.20×`, `1.04×`, `1.0005×`."""
+    if value is None:
+        return MISSING
+    excess = abs(value - 1)
+    if 0 < excess < 0.005:
+        digits = -math.floor(math.log10(excess))
+        return f"{value:.{digits}f}×" if digits <= 6 else f"{ratio(1.0)}×"
+    return times(value)
+
+
 def points(value: float) -> str:
     """A difference of shares in percentage points, with its sign: `+0.4`, `−0.1`, `0.0`."""
     rounded = round(100 * value, 1)

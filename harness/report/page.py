@@ -44,6 +44,8 @@ def _render(template: str, run: Run, summary: dict[str, Any], pictures: dict[str
         "ratio": numbers.ratio,
         "times": numbers.times,
         "percent": numbers.percent,
+        "share": numbers.share,
+        "bound": numbers.bound,
         "points": numbers.points,
         "count": numbers.count,
         "file_size": numbers.file_size,
@@ -68,6 +70,7 @@ def _context(run: Run, summary: dict[str, Any], pictures: dict[str, Picture]) ->
         "measured": ok,
         "missing": [case for case in cases if case["status"] != "ok"],
         "ladder": _ladder_rows(summary),
+        "attributed": _attributed(summary),
         "compared": _beside_the_ladder(summary),
         "costs": {
             (row["candidate"], row["metric"]): row for row in summary["comparisons"] if row["metric"] != "latency"
@@ -78,6 +81,7 @@ def _context(run: Run, summary: dict[str, Any], pictures: dict[str, Picture]) ->
         "fingerprint": flatten(summary["fingerprint"]),
         "assumed_factor": stats.ASSUMED_PROCESS_FACTOR,
         "p99_needs": stats.samples_to_bound(0.99),
+        "remembered": [case for case in ok if case["memory"]],
         "unstable": [case for case in ok if case["unstable_texts"]],
     }
 
@@ -118,6 +122,15 @@ def _ladder_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for case in in_order(summary["cases"])
         if case["rung"]
+    ]
+
+
+def _attributed(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rungs that have an attribution, from the top down, each with the stages that it changed."""
+    rows = [rung for rung in reversed(summary["rungs"]) if rung["attribution"]]
+    return [
+        {"rung": rung, "stages": [stage for stage in rung["attribution"]["stages"] if stage["changed"]]}
+        for rung in rows
     ]
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.measured import measured_cases
 from harness.records import Utterance
 from harness.store import Run
-from harness.summary import measured_cases
 
 MOST_UTTERANCES = 5
 

@@ -92,3 +92,15 @@ def check(folder: Path, card: dict[str, Any]) -> None:
                 f"model file {path} does not match its card: expected sha256 {entry['sha256'][:16]}..., found "
                 f"{found[:16]}. Build it again: amira models build --force"
             )
+
+
+def check_built(folder: Path) -> None:
+    """Read every file of a built model and compare it with its card (about a second a GB).
+
+    Raises:
+        AmiraError: The model is not built, or a file is not the one that was built.
+    """
+    made = read(folder)
+    if made is None:
+        raise AmiraError(f"model '{folder.name}' is not built: {folder} has no {CARD}. Build it: amira models build")
+    check(folder, made)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -93,6 +93,19 @@ class Witness(Engine):
             "frozen": gc.get_freeze_count(),
         }
         return json.dumps(seen)
+
+
+class Surroundings(Engine):
+    """Wants a variable in the environment of its process, and says what it found there."""
+
+    id = "peer/surroundings"
+
+    @classmethod
+    def process_environment(cls, environment: Mapping[str, str]) -> dict[str, str]:
+        return {"AMIRA_TEST_METAL": "brass"}
+
+    def _text(self, pcm: bytes | memoryview) -> str:
+        return os.environ.get("AMIRA_TEST_METAL", "none")
 
 
 class Killed(Engine):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -222,6 +223,25 @@ def test_bench_and_report_end_to_end(own_home: Path) -> None:
     rewritten = amira("report", run.name, "-o", own_home / "page", at=own_home)
     assert rewritten.returncode == 0
     assert "Pooled buffers" in (own_home / "page" / "report.html").read_text()
+
+
+@pytest.mark.models
+def test_bench_refuses_models_that_are_not_what_was_built(own_home: Path) -> None:
+    models = own_home / "build" / "models"
+    models.unlink()
+    plan = write_plan(own_home, PLAN)
+    missing = amira("bench", plan, at=own_home)
+    assert missing.returncode == 2
+    assert "Build it: amira models build" in missing.stderr
+    shutil.copytree(home() / "build" / "models" / "moonshine-aed", models / "moonshine-aed", copy_function=os.link)
+    damaged = models / "moonshine-aed" / "tokenizer.bin"
+    data = damaged.read_bytes()
+    damaged.unlink()
+    damaged.write_bytes(data[:-1] + b"?")
+    wrong = amira("bench", plan, at=own_home)
+    assert wrong.returncode == 2
+    assert "tokenizer.bin does not match its card" in wrong.stderr
+    assert not (own_home / "reports").exists()
 
 
 @pytest.mark.models

@@ -63,7 +63,7 @@ def test_the_page_stands_alone_and_fits(
     assert complaints == []
     assert [url for url in requests if not url.startswith(("file://", "data:"))] == []
     images = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.alt, i.complete])")
-    assert len(images) == 5
+    assert len(images) == 6
     for natural_width, natural_height, alt, complete in images:
         assert complete
         assert natural_width > 0

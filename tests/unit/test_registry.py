@@ -39,7 +39,7 @@ def test_a_configuration_is_frozen_and_changes_make_a_copy() -> None:
     config = default_config()
     changed = config.with_changes({"acoustic": "ort@fp32"})
     assert changed.variants["acoustic"] == "acoustic/ort@fp32"
-    assert config.variants["acoustic"] == "acoustic/ort@int8"
+    assert config.variants["acoustic"] == "acoustic/ort-shortlist@fp32"
     with pytest.raises(ValueError, match="frozen"):
         config.threads = 3
 

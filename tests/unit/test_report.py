@@ -67,7 +67,7 @@ def test_the_page_asks_nobody_for_anything(default_report: ReportPaths) -> None:
 
 def test_figures_have_real_text_and_follow_dark_mode(default_report: ReportPaths) -> None:
     svgs = [path for path in default_report.figures if path.suffix == ".svg"]
-    assert {path.stem for path in svgs} == {"ladder", "percentiles", "stages", "front", "cost"}
+    assert {path.stem for path in svgs} == {"ladder", "percentiles", "stages", "front", "cost", "memory"}
     for path in svgs:
         root = ElementTree.fromstring(path.read_text())
         words = " ".join("".join(text.itertext()) for text in root.iter(f"{SVG}text"))
@@ -80,7 +80,7 @@ def test_figures_have_real_text_and_follow_dark_mode(default_report: ReportPaths
 
 def test_markdown_links_to_its_figures(default_report: ReportPaths) -> None:
     links = re.findall(r"\]\((figures/[^)]+)\)", default_report.markdown.read_text())
-    assert len(links) == 5
+    assert len(links) == 6
     assert all((default_report.markdown.parent / link).is_file() for link in links)
 
 

@@ -98,10 +98,15 @@ def test_the_ladder_says_what_the_run_was_made_with(make_run: Any) -> None:
         assert rung["cumulative"]["ratio"] == pytest.approx(whole, rel=0.02)
 
 
-def test_a_peer_is_compared_in_all_three_metrics(make_run: Any) -> None:
+def test_a_peer_is_compared_in_all_metrics(make_run: Any) -> None:
     rows = [row for row in summarise(make_run(FakeRun()))["comparisons"] if row["candidate"] == "peer"]
     found = {row["metric"]: (row["baseline"], row["verdict"]) for row in rows}
-    assert found == {"latency": ("pooled", "slower"), "cpu": ("pooled", "more"), "peak_memory": ("pooled", "less")}
+    assert found == {
+        "latency": ("pooled", "slower"),
+        "cpu": ("pooled", "more"),
+        "peak_memory": ("pooled", "less"),
+        "end_memory": ("pooled", "less"),
+    }
 
 
 def test_a_case_has_the_numbers_of_its_samples(make_run: Any) -> None:

@@ -1,0 +1,27 @@
+"""`amira setup`: fetch what pipelines need besides Python packages."""
+
+from __future__ import annotations
+
+import typer
+
+from harness.output import Json, print_json, say
+
+app = typer.Typer(no_args_is_help=True, help="Fetch what some variants need besides Python packages, without root.")
+
+
+@app.callback()
+def setup() -> None:
+    """Fetch what some variants need besides Python packages, without root."""
+
+
+@app.command()
+def allocators(json: Json = False) -> None:
+    """Fetch the allocators that the system does not have, as Debian packages, into build/libraries.
+
+    Nothing is installed. A second call finds them and does nothing.
+    """
+    from pipelines.allocators.libraries import fetch
+
+    found = fetch(say)
+    if json:
+        print_json({name: str(path) for name, path in found.items()})
