@@ -4,7 +4,8 @@ A stage that takes the share `p` of a request and becomes `s` times as fast make
 `1 / (1 - p + p / s)` times as fast, and never more than `1 / (1 - p)` (Amdahl, AFIPS 1967). Both are taken pair by
 pair of repeat and utterance, as every ratio is: of a baseline that took `L` with `S` of it in the stage, and a
 candidate whose stage took `S'`, the prediction is the ratio of `L` to `L - S + S'`. So utterances with another share
-count as they are. The interval of a prediction comes from that of the stage's own speed-up. For all stages together it is the measured ratio itself.
+count as they are, and for all stages together the prediction is the measured ratio itself. Its interval comes from
+that of the stage's own speed-up.
 
 A stage counts as changed where its own interval leaves out 1 by the same verdict that a rung gets. Nobody says
 beforehand which stage a change is meant for: what it did to the others is a finding, too. What no stage covers is
