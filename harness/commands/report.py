@@ -15,6 +15,9 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write to instead of the run's own.")
     ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write only the ladder, as one picture (.svg or .png).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a run's report (one HTML page, Markdown, figures), or with --json print its numbers.
@@ -29,7 +32,10 @@ def report(
 
         print_json(summarise(opened))
         return
-    from harness.report import write_report
+    from harness.report import write_readme_picture, write_report
 
+    if picture is not None:
+        say(f"picture: {write_readme_picture(opened, picture)}")
+        return
     paths = write_report(opened, output)
     say(f"report: {paths.html}")

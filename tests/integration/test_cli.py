@@ -223,6 +223,8 @@ def test_bench_and_report_end_to_end(own_home: Path) -> None:
     rewritten = amira("report", run.name, "-o", own_home / "page", at=own_home)
     assert rewritten.returncode == 0
     assert "Pooled buffers" in (own_home / "page" / "report.html").read_text()
+    assert amira("report", "latest", "--picture", own_home / "ladder.svg", at=own_home).returncode == 0
+    assert "Pooled buffers" in (own_home / "ladder.svg").read_text()
 
 
 @pytest.mark.models
