@@ -32,11 +32,13 @@ from pipelines.contracts import AudioBatch  # noqa: E402
 from pipelines.models import moonshine as m  # noqa: E402
 from pipelines.models import source  # noqa: E402
 from pipelines.models.build import NAME  # noqa: E402
+from pipelines.pages import collapse_all  # noqa: E402
 from pipelines.paths import models_dir  # noqa: E402
 from pipelines.registry import Context, get  # noqa: E402
 
 RESULT = Path(__file__).with_name("result.json")
-FORMS = ("shipped", "folded", "fp32", "int8")
+HUGE = "fp32 on huge pages"
+FORMS = ("shipped", "folded", "fp32", HUGE, "int8")
 SECONDS = (1, 10)
 ROUNDS = 15
 PAST = 20
@@ -59,7 +61,10 @@ def measure() -> dict[str, Any]:
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)[None] / 32768
     samples = np.concatenate([samples, samples], axis=1)
     with ExitStack() as stack:
-        models = {form: _open(stack, form) for form in FORMS}
+        # What is loaded before the call moves onto huge pages, what is loaded after it stays on normal ones.
+        models = {HUGE: _open(stack, "fp32")}
+        moved = collapse_all()
+        models |= {form: _open(stack, form) for form in FORMS if form != HUGE}
         calls: dict[str, Callable[[], object]] = {}
         for seconds in SECONDS:
             clip = AudioBatch(samples[:, : seconds * 16_000], np.array([seconds * 16_000]))
@@ -83,6 +88,7 @@ def measure() -> dict[str, Any]:
         "median_ms": {name: median(values) for name, values in times.items()},
         "samples_ms": times,
         "encoder_error": errors,
+        "moved_onto_huge_pages_bytes": moved,
         "fingerprint": fingerprint(models_dir(), [NAME]),
     }
 
@@ -166,15 +172,15 @@ def tables(result: dict[str, Any]) -> str:
         error = result["encoder_error"].get(form, 0.0)
         lines.append(f"| {form} | {short:.1f} | {gains[0]:.2f}x | {long:.0f} | {gains[1]:.2f}x | {error:.1e} |")
     floors = [encoder_operations(seconds) / gemm / 1e6 for seconds in SECONDS]
-    away = [ms[f"encoder fp32 {seconds} s"] / floor for seconds, floor in zip(SECONDS, floors, strict=True)]
+    away = [ms[f"encoder {HUGE} {seconds} s"] / floor for seconds, floor in zip(SECONDS, floors, strict=True)]
     lines += [
         f"| FP32 floor ({encoder_operations(1) / 1e9:.1f} and {encoder_operations(10) / 1e9:.0f} GFLOP) "
-        f"| {floors[0]:.1f} | fp32 is {away[0]:.2f}x away | {floors[1]:.0f} | fp32 is {away[1]:.2f}x away | |",
+        f"| {floors[0]:.1f} | best is {away[0]:.2f}x away | {floors[1]:.0f} | best is {away[1]:.2f}x away | |",
         "",
         "| decoder step | ms | against shipped | weights read, MB | floor, ms | times the floor |",
         "|---|---|---|---|---|---|",
     ]
-    for form, size in (("shipped", 4.0), ("folded", 4.0), ("fp32", 4.0), ("int8", 1.0 + 5 / 32)):
+    for form, size in (("shipped", 4.0), ("folded", 4.0), ("fp32", 4.0), (HUGE, 4.0), ("int8", 1.0 + 5 / 32)):
         time, volume = ms[f"step {form}"], step_weights() * size / 1e6
         floor = volume / read
         gain = ms["step shipped"] / time
