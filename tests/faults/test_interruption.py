@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def _start(bench: Bench, plan: Path) -> subprocess.Popen[str]:
     arguments = [str(path) for path in (plan, bench.corpus_folder, bench.models_dir, bench.runs_dir)]
     command = [sys.executable, "-m", "tests.fakes.run_noise", *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # The environment as Python has it: libraries of other tests set variables behind its back (KMP_BLOCKTIME), which
+    # would make this process's fingerprint another one than ours.
+    environment = dict(os.environ)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def _lines(bench: Bench) -> int:
