@@ -2,10 +2,10 @@
 
 Against the exported graph: LayerNorm, Gelu, the rotary embedding and attention are one node each instead of six to
 sixteen, queries, keys and values are one product, and the stem's second and third convolution are matrix products over
-windows (ONNX Runtime does not prepack a convolution's weights, which costs half the speed on short audio).
+windows (ONNX Runtime does not prepack a convolution's weights, which shows on short audio).
 
-Tried and left: the stem in INT8. Rounding the input of the second convolution to 8 bits
-moves the encoder's output by 16 %, of the third by 66 % (single channels reach sixty times the spread of others).
+Tried and left: the stem in INT8, since single channels of its activations reach sixty times the spread of others
+(`experiments/001-floor`).
 """
 
 from __future__ import annotations
