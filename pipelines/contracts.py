@@ -226,6 +226,45 @@ class AcousticModel(Protocol):
         ...
 
 
+class StreamState(Protocol):
+    """What a streaming model remembers of one stream. Only the model that opened it looks inside."""
+
+    def close(self) -> None:
+        """Give its buffers back; the state is of no use afterwards."""
+        ...
+
+
+@runtime_checkable
+class StreamingAcousticModel(Protocol):
+    """Chunks of many streams to CTC log-probabilities, each stream's state carried by its own `StreamState`."""
+
+    vocabulary: Vocabulary
+    frame_shift_s: float
+    chunk_samples: int
+    """Samples of a chunk."""
+    lookahead_samples: int
+    """Audio after a frame's own end that the model waits for, beyond the chunk that the frame is in."""
+
+    def warm_up(self) -> None:
+        """Pay every first-time cost now: lazy allocation, compilation, page faults."""
+        ...
+
+    def open(self) -> StreamState:
+        """The state of a new stream."""
+        ...
+
+    def infer_chunk(self, states: Sequence[StreamState], chunks: AudioBatch) -> LogProbs:
+        """Log-probabilities of one chunk of each of the streams, in order; the states move on.
+
+        A chunk shorter than `chunk_samples` is its stream's last: `chunks.lengths` says how much of it is real.
+
+        Raises:
+            ValueError: A chunk is longer than `chunk_samples`, a state belongs to another model, is closed, has had
+                its last chunk, or is named twice.
+        """
+        ...
+
+
 @runtime_checkable
 class EncoderDecoderModel(Protocol):
     """An attention encoder-decoder (AED): encode once, then feed tokens and get the next token's logits."""
@@ -269,11 +308,40 @@ class AedDecoder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What a decoder stream has understood so far.
+
+    Attributes:
+        text: The best reading up to now.
+        stable_chars: Its first characters that no later chunk changes.
+    """
+
+    text: str
+    stable_chars: int
+
+
+class DecoderStream(Protocol):
+    """Decodes one stream chunk by chunk."""
+
+    def push(self, log_probs: Float32) -> Partial:
+        """Take the log-probabilities of the next frames, float32 (frames, vocabulary)."""
+        ...
+
+    def finish(self) -> Hypotheses:
+        """The n-best readings of everything that was pushed: the same as `Decoder.decode` of all of it at once."""
+        ...
+
+
 class Decoder(Protocol):
     """Turns log-probabilities into text (the `decoder` axis, CTC family)."""
 
     def decode(self, log_probs: LogProbs) -> list[Hypotheses]:
         """The n-best readings of every clip of the batch."""
+        ...
+
+    def stream(self) -> DecoderStream:
+        """A decoder for one stream."""
         ...
 
 
