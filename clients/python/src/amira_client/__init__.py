@@ -1,0 +1,1 @@
+"""Client of the AMIRA streaming speech-recognition server."""
