@@ -20,6 +20,11 @@ def corpora_dir() -> Path:
     return home() / "build" / "corpora"
 
 
+def graphs_dir() -> Path:
+    """Folder of decoding graphs, one sub-folder each (`amira graph build`)."""
+    return home() / "build" / "graphs"
+
+
 def libraries_dir() -> Path:
     """Folder of native libraries that were fetched without installing them, one sub-folder each."""
     return home() / "build" / "libraries"

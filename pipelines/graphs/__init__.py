@@ -1,0 +1,1 @@
+"""Decoding graphs: lexicon, language model and CTC topology composed into one transducer, cached by content."""
