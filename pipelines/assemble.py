@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from pipelines import registry
 from pipelines.config import PipelineConfig
 from pipelines.contracts import (
     SAMPLE_RATE,
+    AcousticModel,
     AedDecoder,
     AudioBatch,
     Buffers,
+    Decoder,
     EncoderDecoderModel,
     Float32,
     Hypotheses,
@@ -25,6 +27,7 @@ from pipelines.contracts import (
     Transcript,
 )
 from pipelines.errors import AmiraError
+from pipelines.models import model_card
 from pipelines.registry import Context, Unavailable
 
 MAX_AUDIO_S = 64.0
@@ -66,6 +69,34 @@ class AedRecognizer:
                 encoded = stack.enter_context(self._model.encode(batch))
             with trace.span("decode"):
                 return self._decoder.decode(encoded)
+
+
+class CtcRecognizer:
+    """PCM to text by a CTC model and a decoder of its log-probabilities."""
+
+    def __init__(self, buffers: Buffers, kernels: Kernels, model: AcousticModel, decoder: Decoder) -> None:
+        self._buffers, self._kernels, self._model, self._decoder = buffers, kernels, model, decoder
+
+    def warm_up(self) -> None:
+        """Warm the model up."""
+        self._model.warm_up()
+
+    def recognize(self, pcm: bytes | memoryview, trace: Trace) -> tuple[Hypotheses, int]:
+        """See `pipelines.contracts.Recognizer`; there are no decoder passes to count."""
+        count = len(pcm) // 2
+        with self._buffers.lease((1, count), np.float32) as leased:
+            samples: Float32 = leased  # type: ignore[assignment]
+            with trace.span("ingest"):
+                self._kernels.pcm16_to_float32(pcm, samples[0])
+            with trace.span("acoustic"):
+                log_probs = self._model.infer(AudioBatch(samples, np.array([count])))
+            with trace.span("decode"):
+                [hypotheses] = self._decoder.decode(log_probs)
+                return hypotheses, 0
+
+
+RECOGNIZERS: Mapping[str, Callable[..., Recognizer]] = {"aed": AedRecognizer, "ctc": CtcRecognizer}
+"""By family of model."""
 
 
 class Pipeline:
@@ -132,6 +163,7 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
         AmiraError: An axis is missing or one too many, two parts do not fit each other, or a part cannot be opened.
     """
     _check(config)
+    family = None if ENGINE_AXIS in config.variants else _family(config, models_dir)
     parts: dict[str, Any] = {}
     context = Context(models_dir, config.model, config.threads, parts)
     with ExitStack() as stack:
@@ -139,10 +171,10 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
             if axis in config.variants:
                 variant = registry.get(config.variants[axis])
                 parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
-        if ENGINE_AXIS in parts:
+        if family is None:
             yield Pipeline(parts[ENGINE_AXIS])
         else:
-            yield Pipeline(AedRecognizer(*(parts[axis] for axis in ORDER)))
+            yield Pipeline(RECOGNIZERS[family](*(parts[axis] for axis in ORDER)))
 
 
 def _check(config: PipelineConfig) -> None:
@@ -159,10 +191,17 @@ def _check(config: PipelineConfig) -> None:
         )
     if stray := set(config.options) - set(config.variants):
         raise AmiraError(f"options are given for axes without a variant: {', '.join(sorted(stray))}")
-    if ENGINE_AXIS not in axes:
-        acoustic, decoder = (registry.get(config.variants[axis]) for axis in ("acoustic", "decoder"))
-        if acoustic.provides != decoder.provides:
+
+
+def _family(config: PipelineConfig, models_dir: Path) -> str:
+    """The family of the configured model, which its acoustic and decoder variants must be made for."""
+    family = model_card.family(models_dir / config.model)
+    for axis in ("acoustic", "decoder"):
+        variant = registry.get(config.variants[axis])
+        if family not in variant.families:
+            fitting = [name for name in registry.ids(axis) if family in registry.get(name).families]
             raise AmiraError(
-                f"'{decoder.id}' decodes models of family '{decoder.provides}', but '{acoustic.id}' is of family "
-                f"'{acoustic.provides}'. Pick a decoder of that family: amira variants"
+                f"model '{config.model}' is of family '{family}', and '{variant.id}' is for: "
+                f"{', '.join(variant.families) or 'none'}. Variants for it: {', '.join(fitting)}"
             )
+    return family

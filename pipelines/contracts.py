@@ -129,6 +129,18 @@ class Vocabulary(Protocol):
         ...
 
 
+@runtime_checkable
+class CtcVocabulary(Vocabulary, Protocol):
+    """The labels of a CTC model: its tokens and the blank."""
+
+    blank: int
+    """The id of the blank."""
+
+    def piece(self, token: int) -> str:
+        """What a token adds to the text, with a space where a word begins or ends; the blank adds nothing."""
+        ...
+
+
 class Buffers(Protocol):
     """Where the arrays of the hot path come from (the `memory` axis)."""
 
@@ -214,7 +226,7 @@ class Kernels(Protocol):
 class AcousticModel(Protocol):
     """Full utterance to CTC log-probabilities."""
 
-    vocabulary: Vocabulary
+    vocabulary: CtcVocabulary
     frame_shift_s: float
 
     def warm_up(self) -> None:
@@ -222,7 +234,10 @@ class AcousticModel(Protocol):
         ...
 
     def infer(self, batch: AudioBatch) -> LogProbs:
-        """Log-probabilities of every frame of every clip."""
+        """Log-probabilities of every frame of every clip; a clip that is too short for a frame has none.
+
+        The arrays are the model's own and are overwritten by the next call: copy what must live longer.
+        """
         ...
 
 
@@ -238,7 +253,7 @@ class StreamState(Protocol):
 class StreamingAcousticModel(Protocol):
     """Chunks of many streams to CTC log-probabilities, each stream's state carried by its own `StreamState`."""
 
-    vocabulary: Vocabulary
+    vocabulary: CtcVocabulary
     frame_shift_s: float
     chunk_samples: int
     """Samples of a chunk."""
@@ -257,6 +272,7 @@ class StreamingAcousticModel(Protocol):
         """Log-probabilities of one chunk of each of the streams, in order; the states move on.
 
         A chunk shorter than `chunk_samples` is its stream's last: `chunks.lengths` says how much of it is real.
+        The arrays are the model's own and are overwritten by the next call.
 
         Raises:
             ValueError: A chunk is longer than `chunk_samples`, a state belongs to another model, is closed, has had

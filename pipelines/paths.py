@@ -15,6 +15,11 @@ def models_dir() -> Path:
     return home() / "build" / "models"
 
 
+def model_repo_dir() -> Path:
+    """Folder of the weights that come with the project, one sub-folder for each model."""
+    return Path(__file__).resolve().parent.parent / "model-repo"
+
+
 def corpora_dir() -> Path:
     """Folder of assembled corpora (`amira corpus build`)."""
     return home() / "build" / "corpora"

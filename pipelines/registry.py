@@ -43,7 +43,7 @@ class Context:
 
     Attributes:
         models_dir: Folder of built models.
-        model: Name of the model in it, e.g. `moonshine-aed`.
+        model: Name of the model in it, e.g. `moonshine-aed`, or the absolute path of a model's own folder.
         threads: Threads that inference may use.
         parts: The already opened resources of other axes, by axis.
     """
@@ -52,6 +52,11 @@ class Context:
     model: str
     threads: int
     parts: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder."""
+        return self.models_dir / self.model  # an absolute path stays as it is
 
     @property
     def buffers(self) -> Buffers:
@@ -71,8 +76,8 @@ class Variant(ABC):
     summary: ClassVar[str]
     """One line: what it does and how it differs from its siblings."""
     options: ClassVar[type[BaseModel]] = NoOptions
-    provides: ClassVar[str] = ""
-    """The family that it belongs to where an axis has several: `aed` or `ctc` for acoustic and decoder variants."""
+    families: ClassVar[tuple[str, ...]] = ()
+    """For acoustic and decoder variants: the families of models that it runs or decodes, of `aed` and `ctc`."""
 
     @classmethod
     def available(cls) -> Unavailable | None:

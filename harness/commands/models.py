@@ -18,14 +18,14 @@ def build(
 ) -> None:
     """Make the default models from the files of their pinned package (hashes checked), about half a minute.
 
-    The folder appears only when it is whole; a second call finds it and does nothing.
+    Each folder appears only when it is whole; a second call finds it and does nothing.
     """
-    from pipelines.models.build import build as build_model
-    from pipelines.paths import models_dir
+    from pipelines.models.catalogue import build_all
+    from pipelines.paths import model_repo_dir, models_dir
 
-    folder = build_model(models_dir(), say, force=force)
+    folders = build_all(models_dir(), model_repo_dir(), say, force=force)
     if json:
-        print_json(_entry(folder.name, folder))
+        print_json([_entry(folder.name, folder) for folder in folders])
 
 
 @app.command("list")

@@ -85,7 +85,7 @@ class Shipped(Variant):
 
     id = "acoustic/ort@shipped"
     summary = "the .ort files as their package ships them: int8 weights dequantised at every call"
-    provides = "aed"
+    families = ("aed",)
 
     @classmethod
     @contextmanager
@@ -99,7 +99,7 @@ class Folded(Variant):
 
     id = "acoustic/ort@folded"
     summary = "the same graphs with the weights dequantised once, at build time; FP32"
-    provides = "aed"
+    families = ("aed",)
 
     @classmethod
     @contextmanager

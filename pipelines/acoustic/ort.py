@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipelines.acoustic.moonshine import MoonshineAed
-from pipelines.acoustic.sessions import open_session
-from pipelines.contracts import Encoded, EncoderDecoderModel, Float32, Int64
+from pipelines.acoustic.ort_ctc import open_ctc
+from pipelines.acoustic.sessions import bind_input, bind_output, open_session
+from pipelines.contracts import AcousticModel, Encoded, EncoderDecoderModel, Float32, Int64
+from pipelines.models.model_card import family
 from pipelines.models.moonshine import HEAD_WIDTH, HEADS, LAYERS, VOCABULARY, WIDTH
 from pipelines.registry import Context, Variant
 
@@ -38,7 +40,7 @@ class OrtAed(MoonshineAed):
     """Moonshine with our decoder graphs (`pipelines.models.decoder_graph`)."""
 
     def __init__(self, context: Context, precision: str, step: str) -> None:
-        folder = context.models_dir / context.model
+        folder = context.folder
         super().__init__(context.buffers, folder / "tokenizer.bin")
         self._encoder, self._cross, self._step = (
             open_session(folder / f"{name}.onnx", context.threads)
@@ -47,8 +49,8 @@ class OrtAed(MoonshineAed):
 
     def _encode_impl(self, samples: Float32, hidden: Float32) -> None:
         binding = self._encoder.io_binding()
-        _bind_input(binding, "input_values", samples)
-        _bind_output(binding, "last_hidden_state", hidden)
+        bind_input(binding, "input_values", samples)
+        bind_output(binding, "last_hidden_state", hidden)
         self._encoder.run_with_iobinding(binding)
 
     @contextmanager
@@ -71,12 +73,12 @@ class OrtAed(MoonshineAed):
         count = hidden.shape[1]
         shapes = {"key": (1, HEADS, HEAD_WIDTH, count), "value": (1, HEADS, count, HEAD_WIDTH)}
         binding = self._cross.io_binding()
-        _bind_input(binding, "hidden", hidden)
+        bind_input(binding, "hidden", hidden)
         for index in range(2 * LAYERS):
             layer, kind = index // 2, _KINDS[index % 2]
             view = cross[index].reshape(shapes[kind])
-            _bind_output(binding, f"cross_{kind}.{layer}", view)
-            _bind_input(step, f"cross_{kind}.{layer}", view)
+            bind_output(binding, f"cross_{kind}.{layer}", view)
+            bind_input(step, f"cross_{kind}.{layer}", view)
         self._cross.run_with_iobinding(binding)
 
     def step(self, state: _State, tokens: Sequence[int]) -> Float32:
@@ -95,16 +97,16 @@ class OrtAed(MoonshineAed):
         ids = state.ids[:, :count]
         logits: Float32 = state.logits[:, :count]
         ids[0] = tokens
-        _bind_input(binding, "input_ids", ids)
-        _bind_output(binding, "logits", logits)
+        bind_input(binding, "input_ids", ids)
+        bind_output(binding, "logits", logits)
         old, new = state.caches[state.turn], state.caches[1 - state.turn]
         width = HEADS * HEAD_WIDTH
         for index in range(2 * LAYERS):
             layer, kind = index // 2, _KINDS[index % 2]
             before = old[index, : past * width].reshape(1, HEADS, past, HEAD_WIDTH)
             after = new[index, : (past + count) * width].reshape(1, HEADS, past + count, HEAD_WIDTH)
-            _bind_input(binding, f"past_{kind}.{layer}", before)
-            _bind_output(binding, f"present_{kind}.{layer}", after)
+            bind_input(binding, f"past_{kind}.{layer}", before)
+            bind_output(binding, f"present_{kind}.{layer}", after)
         self._step.run_with_iobinding(binding)
         state.length += count
         state.turn = 1 - state.turn
@@ -112,31 +114,27 @@ class OrtAed(MoonshineAed):
         return after_each
 
 
-def _bind_input(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
-    binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-
-
-def _bind_output(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
-    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-
-
 class _Ort(Variant):
-    provides = "aed"
     precision: ClassVar[str]
     step: ClassVar[str]
-    """Which step graph runs."""
+    """Which step graph an attention decoder runs."""
 
     @classmethod
     @contextmanager
-    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
-        yield OrtAed(context, cls.precision, cls.step)
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel | AcousticModel]:
+        if family(context.folder) == "ctc":
+            with open_ctc(context, cls.precision) as model:
+                yield model
+        else:
+            yield OrtAed(context, cls.precision, cls.step)
 
 
 class Fp32(_Ort):
     """`acoustic/ort@fp32`."""
 
     id = "acoustic/ort@fp32"
-    summary = "encoder and decoder as graphs of our own, IO binding; FP32"
+    families = ("aed", "ctc")
+    summary = "graphs of our own (or a model card's) with IO binding; FP32"
     precision = "fp32"
     step = "step.fp32"
 
@@ -145,6 +143,7 @@ class Shortlist(_Ort):
     """`acoustic/ort-shortlist@fp32`."""
 
     id = "acoustic/ort-shortlist@fp32"
+    families = ("aed",)
     summary = "as ort@fp32, but logits in INT8 and only the best 32 again in FP32"
     precision = "fp32"
     step = "step.fp32-shortlist"
@@ -154,6 +153,17 @@ class Int8(_Ort):
     """`acoustic/ort@int8`."""
 
     id = "acoustic/ort@int8"
-    summary = "as @fp32, matrix products with the shipped int8 weights and 8-bit activations"
+    families = ("aed", "ctc")
+    summary = "as @fp32, matrix products with int8 weights and 8-bit activations"
     precision = "int8"
     step = "step.int8"
+
+
+class Fp16(_Ort):
+    """`acoustic/ort@fp16`."""
+
+    id = "acoustic/ort@fp16"
+    summary = "CTC models with products and attention in FP16; a CPU without such products computes them in FP32"
+    families = ("ctc",)
+    precision = "fp16"
+    step = ""

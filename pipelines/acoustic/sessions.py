@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines.errors import AmiraError
 
 
@@ -29,3 +31,13 @@ def open_session(path: Path, threads: int) -> Any:
         raise AmiraError(
             f"ONNX Runtime cannot load {path}: {error}. Build the models again: amira models build --force"
         ) from error
+
+
+def bind_input(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+    """Let a session read a C-contiguous array in place."""
+    binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+def bind_output(binding: Any, name: str, array: np.ndarray[Any, Any]) -> None:
+    """Let a session write into a C-contiguous array of just the shape that it will give."""
+    binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

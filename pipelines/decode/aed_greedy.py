@@ -41,7 +41,7 @@ class AedGreedy(Variant):
 
     id = "decoder/aed-greedy"
     summary = "the attention decoder's most likely token, step by step"
-    provides = "aed"
+    families = ("aed",)
 
     @classmethod
     @contextmanager

@@ -1,20 +1,16 @@
-"""`amira models build`: the default models, made from the files of their package."""
+"""`moonshine-aed`: the default model, made from the files of its package."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
-from pipelines.models import card, source
+from pipelines.models import card, model_card, source
+from pipelines.models.recipe import Progress, Recipe, tools
 
 NAME = "moonshine-aed"
-RECIPE_VERSION = 4
-"""Counts up with every change of the recipe, so that older builds are made anew."""
-Progress = Callable[[str], None]
+RECIPE_VERSION = 5
 
 _FILES = {
     "encoder-exported.fp32.onnx": "encoder as exported by its authors, folded (plain opset 14, for any runtime)",
@@ -27,6 +23,7 @@ _FILES = {
     "cross.int8.onnx": "`cross` with integer matrix products",
     "step.int8.onnx": "decoder step with the shipped int8 weights and block-wise 8-bit activations",
     "tokenizer.bin": "token table, as shipped",
+    model_card.FILE: "what the pipelines read first: the model's family",
 }
 _RECIPE = (
     "Load the `.ort` file in ONNX Runtime with optimisation off and have it written back as ONNX.",
@@ -44,46 +41,18 @@ _LIMITS = (
     "Gives no word times and no confidences.",
     "What it was trained on is not published in the package, so public test sets may have been part of it.",
 )
+_TOML = f"""\
+family = "aed"
+name = "{NAME}"
+summary = "Moonshine base-en, an attention encoder-decoder for English speech"
+language = "en"
+licence = "MIT"
+"""
 
 
-def build(models_dir: Path, progress: Progress, *, force: bool = False) -> Path:
-    """Make the default model, unless it is there and whole; returns its folder.
-
-    The folder appears only when it is complete: a build that is cut short leaves nothing behind that is used.
-
-    Raises:
-        AmiraError: The package's files are missing or have the wrong hash.
-    """
-    folder = models_dir / NAME
-    if not force and is_current(folder):
-        progress(f"{NAME}: up to date")
-        return folder
-    models_dir.mkdir(parents=True, exist_ok=True)
-    work = Path(mkdtemp(prefix=f".{NAME}-", dir=models_dir))
-    try:
-        _build_into(work, progress)
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.replace(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    progress(f"{NAME}: built")
-    return folder
-
-
-def is_current(folder: Path) -> bool:
-    """Whether the folder holds a whole build of this recipe; files are compared by size, not read."""
-    made = card.read(folder)
-    if made is None or made.get("recipe_version") != RECIPE_VERSION or made.get("tools") != _tools():
-        return False
-    files: dict[str, dict[str, Any]] = made["files"]
-    return all(
-        (folder / name).is_file() and (folder / name).stat().st_size == entry["bytes"] for name, entry in files.items()
-    )
-
-
-def _tools() -> dict[str, str]:
-    return {name: version(name) for name in ("onnx", "onnxruntime", "numpy")}
+def sources() -> dict[str, str]:
+    """The package's files that it is made from, with their hashes."""
+    return {Path(file.path).name: file.sha256 for file in (source.ENCODER, source.DECODER, source.TOKENIZER)}
 
 
 def _build_into(folder: Path, progress: Progress) -> None:
@@ -116,6 +85,7 @@ def _build_into(folder: Path, progress: Progress) -> None:
     for name, (linear, vocabulary) in steps.items():
         save(decoder_graph.step_graph(weights, linear, vocabulary), name)
     shutil.copyfile(paths[source.TOKENIZER], folder / "tokenizer.bin")
+    (folder / model_card.FILE).write_text(_TOML, "utf-8")
     card.write(
         folder,
         {
@@ -125,10 +95,13 @@ def _build_into(folder: Path, progress: Progress) -> None:
             "package": source.PACKAGE,
             "version": source.VERSION,
             "licence": "MIT, Copyright (c) Moonshine AI; the package carries the licence text.",
-            "sources": {Path(file.path).name: file.sha256 for file in paths},
-            "tools": _tools(),
+            "sources": sources(),
+            "tools": tools(),
             "files": {name: {"what": what} for name, what in _FILES.items()},
             "recipe": list(_RECIPE),
             "limits": list(_LIMITS),
         },
     )
+
+
+RECIPE = Recipe(NAME, RECIPE_VERSION, sources, _build_into)

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from pipelines.models.fold import FoldedModel
 from pipelines.models.graph import CONTRIB, GraphWriter, LinearWriter, float_linear, tensor
 from pipelines.models.layers import Layers
-from pipelines.models.moonshine import HEADS, LAYERS, WIDTH, Weights
+from pipelines.models.moonshine import HEADS, LAYERS, WIDTH, Weights, WeightSource
 
 MAX_FRAMES = 4096
 """Rows of the rotary tables: 98 s of audio."""
@@ -35,34 +34,47 @@ def encoder_graph(folded: FoldedModel, linear: LinearWriter) -> onnx.ModelProto:
     graph = GraphWriter()
     weights = Weights.of_encoder(folded)
     layers = Layers(graph, weights, linear, MAX_FRAMES)
-    x = _stem(graph, folded, weights)
-    positions = _positions(graph, x)
+    x = _stem(graph, weights)
+    positions = frame_positions(graph, x)
     for layer in range(LAYERS):
-        name = f"layers.{layer}"
-        parts = layers.queries_keys_values(layers.norm(x, f"{name}/input_layernorm"), f"{name}/self_attn")
-        queries, keys = (layers.rotate(part, positions) for part in parts[:2])
-        attended = graph.node("MultiHeadAttention", queries, keys, parts[2], domain=CONTRIB, num_heads=HEADS)
-        x = graph.node("Add", x, layers.product(attended, f"{name}/self_attn/dense"))
-        wide = layers.biased(layers.norm(x, f"{name}/post_attention_layernorm"), f"{name}/mlp/fc1")
-        x = graph.node("Add", x, layers.biased(graph.node("Gelu", wide), f"{name}/mlp/fc2"))
+        x = encoder_layer(layers, x, layer, positions)
     layers.norm(x, "layer_norm", output="last_hidden_state")
     inputs = [tensor("input_values", ["batch", "samples"])]
     return graph.model("moonshine_encoder", inputs, [tensor("last_hidden_state", ["batch", "frames", WIDTH])])
 
 
-def _stem(graph: GraphWriter, folded: FoldedModel, weights: Weights) -> str:
+def encoder_layer(layers: Layers, x: str, layer: int, positions: str, lengths: str = "") -> str:
+    """One layer; `lengths` int32 (batch,) are the frames of each row that are looked at, all of them without."""
+    graph, name = layers.graph, f"layers.{layer}"
+    parts = layers.queries_keys_values(layers.norm(x, f"{name}/input_layernorm"), f"{name}/self_attn")
+    queries, keys = (layers.rotate(part, positions) for part in parts[:2])
+    mask = ["", lengths] if lengths else []  # the fourth input is a bias of the projections, which it has not
+    attended = graph.node("MultiHeadAttention", queries, keys, parts[2], *mask, domain=CONTRIB, num_heads=HEADS)
+    x = graph.node("Add", x, layers.product(attended, f"{name}/self_attn/dense"))
+    wide = layers.biased(layers.norm(x, f"{name}/post_attention_layernorm"), f"{name}/mlp/fc1")
+    return graph.node("Add", x, layers.biased(graph.node("Gelu", wide), f"{name}/mlp/fc2"))
+
+
+def _stem(graph: GraphWriter, weights: Weights) -> str:
     """Three convolutions without padding; tanh and a norm over time and channels after the first."""
-    constants = {item.name: numpy_helper.to_array(item) for item in folded.model.graph.initializer}
-    nodes = {node.name: node for node in folded.model.graph.node}
-    kernel = graph.constant("conv1", constants[nodes["/conv1/Conv"].input[1]])
-    wave = graph.node("Unsqueeze", "input_values", graph.constant("axis1", np.array([1], np.int64)))
-    x = graph.node("Tanh", graph.node("Conv", wave, kernel, strides=[64]))
-    x = graph.node("Transpose", _norm_over_time(graph, x), perm=[0, 2, 1])
+    return convolutions(graph, weights, _norm_over_time(graph, first_convolution(graph, weights, "input_values")))
+
+
+def first_convolution(graph: GraphWriter, weights: WeightSource, samples: str) -> str:
+    """The stem's first convolution and its tanh: (batch, samples) to (batch, 416, time)."""
+    kernel = graph.constant("conv1", weights.kernel("conv1/Conv"))
+    wave = graph.node("Unsqueeze", samples, graph.constant("axis1", np.array([1], np.int64)))
+    return graph.node("Tanh", graph.node("Conv", wave, kernel, strides=[64]))
+
+
+def convolutions(graph: GraphWriter, weights: WeightSource, x: str) -> str:
+    """The stem's gain and offset for each channel and its other convolutions: (batch, 416, time) to frames."""
+    x = graph.node("Transpose", x, perm=[0, 2, 1])
     gain, offset = (weights.vector(f"groupnorm/{part}").reshape(-1) for part in ("Mul", "Add"))
     x = graph.node("Mul", x, graph.constant("groupnorm.gain", gain))
     x = graph.node("Add", x, graph.constant("groupnorm.offset", offset))
     for name, width, stride in (("conv2", 7, 3), ("conv3", 3, 2)):
-        bias = graph.constant(f"{name}.bias", constants[nodes[f"/{name}/Conv"].input[2]])
+        bias = graph.constant(f"{name}.bias", weights.vector(f"{name}/Conv"))
         product = float_linear(graph, _windows(graph, x, width, stride), weights.convolution(f"{name}/Conv"))
         x = graph.node("Gelu", graph.node("Add", product, bias))
     return x
@@ -90,7 +102,7 @@ def _windows(graph: GraphWriter, x: str, width: int, stride: int) -> str:
     return graph.node("Concat", *parts, axis=-1)
 
 
-def _positions(graph: GraphWriter, x: str) -> str:
+def frame_positions(graph: GraphWriter, x: str) -> str:
     """0, 1, 2, ... for every frame: (batch, frames)."""
     shape = graph.node("Shape", x, end=2)
     count = graph.node("Gather", shape, graph.constant("one", np.int64(1)))

@@ -13,7 +13,7 @@ from pipelines.models.moonshine import (
     ROTARY_WIDTH,
     WIDTH,
     Linear,
-    Weights,
+    WeightSource,
     beside,
 )
 
@@ -28,7 +28,7 @@ class Layers:
         max_positions: Rows of the rotary tables.
     """
 
-    def __init__(self, graph: GraphWriter, weights: Weights, linear: LinearWriter, max_positions: int) -> None:
+    def __init__(self, graph: GraphWriter, weights: WeightSource, linear: LinearWriter, max_positions: int) -> None:
         self.graph, self.weights = graph, weights
         self._linear = linear
         self._heads = graph.constant("heads", np.array([0, 0, HEADS, HEAD_WIDTH], np.int64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,26 @@ def beside(name: str, *parts: Linear) -> Linear:
     )
 
 
+class WeightSource(Protocol):
+    """Gives weights by the names of the nodes that use them in the package's graphs."""
+
+    def vector(self, node: str) -> Float32:
+        """The constant that a node uses beside a weight: a bias or a norm's gain or offset, as it has it."""
+        ...
+
+    def linear(self, node: str) -> Linear:
+        """The matrix that a MatMul multiplies by."""
+        ...
+
+    def convolution(self, node: str) -> Linear:
+        """A Conv's weights as a matrix: inputs are the window's samples in order, all channels of each together."""
+        ...
+
+    def kernel(self, node: str) -> Float32:
+        """A Conv's weights as it has them: float32 (outputs, inputs, width)."""
+        ...
+
+
 class Weights:
     """Looks weights up in a folded graph by the names of the nodes that use them."""
 
@@ -101,7 +121,7 @@ class Weights:
         return cls(folded, [graph, branch], "/model/decoder/")
 
     def vector(self, node: str) -> Float32:
-        """The constant that a node uses beside a weight: a bias or a norm's gain."""
+        """The constant that a node uses beside a weight: a bias or a norm's gain or offset, as it has it."""
         names = self._nodes[self._prefix + node].input
         return next(self._constants[name] for name in names if name in self._constants)
 
@@ -116,6 +136,11 @@ class Weights:
         outputs = weight.q.shape[0]
         value = weight.value.transpose(2, 1, 0).reshape(-1, outputs)
         return _linear(node.replace("/", "."), weight, value, weight.q.transpose(2, 1, 0).reshape(-1, outputs))
+
+    def kernel(self, node: str) -> Float32:
+        """A Conv's weights as it has them: float32 (outputs, inputs, width)."""
+        name = self._nodes[self._prefix + node].input[1]
+        return self._affine[name].value if name in self._affine else self._constants[name]
 
     def embedding(self) -> Linear:
         """The token embeddings, which are also the output projection: `value` is (width, vocabulary)."""

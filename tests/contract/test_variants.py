@@ -17,29 +17,50 @@ import numpy as np
 import pytest
 
 from pipelines import registry
+from pipelines.acoustic.tokens import TokenList
 from pipelines.config import PipelineConfig, default_config
-from pipelines.contracts import AedDecoder, AudioBatch, EncoderDecoderModel, Recognizer, Trace
+from pipelines.contracts import (
+    AcousticModel,
+    AedDecoder,
+    AudioBatch,
+    CtcVocabulary,
+    Decoder,
+    EncoderDecoderModel,
+    LogProbs,
+    Recognizer,
+    Trace,
+)
 from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.registry import Context
+from tests.small_ctc import LABELS, write_small_ctc
 
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 
 
+CTC_BELOW = {"memory": "memory/pooled", "kernel": "kernel/scalar", "acoustic": "acoustic/ort@fp32"}
+
+
 @contextmanager
-def opened(variant_id: str) -> Iterator[Any]:
-    """The variant's resource, on top of the default pipeline's parts that come before it; skips where it cannot run."""
+def opened(variant_id: str, family: str, folder: Path) -> Iterator[Any]:
+    """The variant's resource, on top of the parts that come before it; skips where it cannot run.
+
+    Without a family, or for `aed`, that is the default pipeline; for `ctc` it is a small model in `folder`.
+    """
     variant = registry.get(variant_id)
     problem = variant.available()
     if problem is not None:
         pytest.skip(f"{problem.reason} {problem.remedy}")
     axis = variant_id.partition("/")[0]
     parts: dict[str, Any] = {}
-    context = Context(models_dir(), default_config().model, 1, parts)
+    ctc = family == "ctc"
+    model = str(write_small_ctc(folder)) if ctc else default_config().model
+    variants = CTC_BELOW if ctc else default_config().variants
+    context = Context(models_dir(), model, 1, parts)
     with ExitStack() as stack:
         if axis in ORDER:
             for below in ORDER[: ORDER.index(axis)]:
-                parts[below] = stack.enter_context(registry.get(default_config().variants[below]).open(context))
+                parts[below] = stack.enter_context(registry.get(variants[below]).open(context))
         yield stack.enter_context(variant.open(context))
 
 
@@ -109,6 +130,50 @@ def check_memory(buffers: Any) -> None:
         assert not np.shares_memory(first, second)
     with buffers.lease((0, 4), np.float32) as empty:
         assert empty.size == 0
+
+
+def check_ctc_acoustic(model: Any) -> None:
+    assert isinstance(model, AcousticModel)
+    assert isinstance(model.vocabulary, CtcVocabulary)
+    assert model.vocabulary.piece(model.vocabulary.blank) == ""
+    model.warm_up()
+    voice = (tone(1.0) / 32768).astype(np.float32)
+    lengths = np.array([16_000, 9_000, 100])
+    samples = np.zeros((3, 16_000), np.float32)
+    for row, length in enumerate(lengths):
+        samples[row, :length] = voice[:length]
+    found = model.infer(AudioBatch(samples, lengths))
+    values, frames = found.values.copy(), found.lengths.copy()
+    assert values.dtype == np.float32
+    assert values.shape == (3, frames[0], len(model.vocabulary))
+    assert frames[0] == pytest.approx(1.0 / model.frame_shift_s, abs=3)
+    assert frames[2] == 0
+    np.testing.assert_allclose(np.exp(values[0]).sum(axis=1), 1, rtol=1e-4)
+    for row, length in enumerate(lengths):
+        alone = model.infer(AudioBatch(np.ascontiguousarray(samples[row : row + 1, :length]), lengths[row : row + 1]))
+        assert alone.lengths.tolist() == [frames[row]]
+        np.testing.assert_allclose(alone.values[0, : frames[row]], values[row, : frames[row]], atol=1e-3)
+
+
+def check_ctc_decoder(decoder: Decoder, vocabulary: Any) -> None:
+    ids = [index for index in range(len(vocabulary)) if vocabulary.piece(index).isalpha()][:3]
+    [space] = [index for index in range(len(vocabulary)) if vocabulary.piece(index) == " "]
+    a, b, _ = ids
+    path = [vocabulary.blank, a, a, vocabulary.blank, a, space, b, b]
+    values = np.full((2, len(path), len(vocabulary)), np.log(0.001), np.float32)
+    values[0, np.arange(len(path)), path] = np.log(0.95)
+    values[1] = values[0]
+    both = decoder.decode(LogProbs(values, np.array([8, 3])))
+    first, second = (hypotheses[0] for hypotheses in both)
+    letter, other = vocabulary.piece(a), vocabulary.piece(b)
+    assert (first.text, second.text) == (f"{letter}{letter} {other}", letter)
+    assert first.text == vocabulary.text(first.tokens)
+    if first.words:
+        assert [word.text for word in first.words] == first.text.split()
+        assert all(0 <= word.start_s < word.end_s for word in first.words)
+        assert all(0 < word.confidence <= 1 for word in first.words)
+    [(empty, *_)] = decoder.decode(LogProbs(values[:1], np.array([0])))
+    assert empty.text == ""
 
 
 def check_acoustic(model: Any) -> None:
@@ -181,15 +246,18 @@ def check_pages(moved: int) -> None:
     assert huge_kib * 1024 >= moved
 
 
-CHECKS: dict[str, Callable[[Any], None]] = {
-    "kernel": check_kernel,
-    "memory": check_memory,
-    "acoustic": check_acoustic,
-    "decoder": check_decoder,
-    "peer": check_peer,
-    "pages": check_pages,
-    "allocator": check_allocator,
+CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
+    ("kernel", ""): check_kernel,
+    ("memory", ""): check_memory,
+    ("acoustic", "aed"): check_acoustic,
+    ("acoustic", "ctc"): check_ctc_acoustic,
+    ("decoder", "aed"): check_decoder,
+    ("decoder", "ctc"): lambda decoder: check_ctc_decoder(decoder, TokenList(LABELS, 0)),
+    ("peer", ""): check_peer,
+    ("pages", ""): check_pages,
+    ("allocator", ""): check_allocator,
 }
+"""By axis and, where it has several, family of model."""
 
 
 @pytest.mark.parametrize("variant_id", registry.ids())
@@ -213,13 +281,16 @@ def test_refuses_an_unknown_option(variant_id: str) -> None:
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("variant_id", registry.ids())
-def test_keeps_the_contract_of_its_axis(variant_id: str) -> None:
+@pytest.mark.parametrize(
+    ("variant_id", "family"),
+    [(name, family) for name in registry.ids() for family in registry.get(name).families or ("",)],
+)
+def test_keeps_the_contract_of_its_axis(variant_id: str, family: str, tmp_path: Path) -> None:
     if needs := missing_from_this_process(variant_id):
-        in_a_fresh_process(variant_id, needs)
+        in_a_fresh_process(variant_id, family, needs)
         return
-    check = CHECKS[variant_id.partition("/")[0]]
-    with opened(variant_id) as resource:
+    check = CHECKS[variant_id.partition("/")[0], family]
+    with opened(variant_id, family, tmp_path) as resource:
         check(resource)
 
 
@@ -232,9 +303,9 @@ def missing_from_this_process(variant_id: str) -> dict[str, str]:
     return {name: value for name, value in wanted.items() if os.environ.get(name) != value}
 
 
-def in_a_fresh_process(variant_id: str, environment: dict[str, str]) -> None:
+def in_a_fresh_process(variant_id: str, family: str, environment: dict[str, str]) -> None:
     """Run the contract test of this variant in a process that is started as the variant wants it."""
-    this = f"{__file__}::test_keeps_the_contract_of_its_axis[{variant_id}]"
+    this = f"{__file__}::test_keeps_the_contract_of_its_axis[{variant_id}-{family}]"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", this]
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
@@ -242,5 +313,5 @@ def in_a_fresh_process(variant_id: str, environment: dict[str, str]) -> None:
 
 def test_every_axis_can_be_configured() -> None:
     for axis in registry.axes():
-        assert axis in CHECKS
+        assert any(axis == checked for checked, _ in CHECKS)
         PipelineConfig(variants={axis: registry.ids(axis)[0]})

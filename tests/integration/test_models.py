@@ -16,7 +16,8 @@ from pipelines.config import PipelineConfig
 from pipelines.contracts import AudioBatch, EncoderDecoderModel, Float32
 from pipelines.errors import AmiraError
 from pipelines.models import card, source
-from pipelines.models.build import NAME, build, is_current
+from pipelines.models.build import NAME, RECIPE
+from pipelines.models.recipe import is_current, make
 from pipelines.paths import models_dir
 from pipelines.registry import Context, get
 
@@ -195,14 +196,14 @@ def test_package_files_are_checked_by_hash(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_whole_build_is_not_made_again(built_copy: Path) -> None:
-    assert is_current(built_copy)
+    assert is_current(RECIPE, built_copy)
     before = {file.name: file.stat().st_mtime_ns for file in built_copy.iterdir()}
     said: list[str] = []
-    build(built_copy.parent, said.append)
+    make(RECIPE, built_copy.parent, said.append)
     assert said == [f"{NAME}: up to date"]
     assert {file.name: file.stat().st_mtime_ns for file in built_copy.iterdir()} == before
 
 
 def test_an_incomplete_build_is_noticed(built_copy: Path) -> None:
     (built_copy / "encoder.int8.onnx").unlink()
-    assert not is_current(built_copy)
+    assert not is_current(RECIPE, built_copy)

@@ -1,0 +1,169 @@
+"""CTC models: the graph on the package's encoder, and a pipeline around a small model of the same interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import registry
+from pipelines.assemble import open_pipeline
+from pipelines.audio.read import read_audio
+from pipelines.config import PipelineConfig
+from pipelines.contracts import AcousticModel, AudioBatch, Float32
+from pipelines.errors import AmiraError
+from pipelines.models import build_ctc, source
+from pipelines.models.catalogue import build_all
+from pipelines.models.recipe import is_current, make
+from pipelines.paths import models_dir
+from pipelines.registry import Context
+from tests.small_ctc import CARD, SHIFT, WINDOW, kernel, write_small_ctc
+from tests.trained_weights import upper_layers, write_weights
+
+pytestmark = pytest.mark.models
+
+CTC = {"decoder": "greedy", "kernel": "numpy", "memory": "pooled"}
+
+
+@pytest.fixture(scope="module")
+def samples() -> Float32:
+    pcm = read_audio(source.package_file("moonshine_cpp/test-data/beckett.wav")).pcm16
+    return np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained weights of the last two layers and the head, as the repository would hold them (random here)."""
+    return write_weights(tmp_path_factory.mktemp("weights") / build_ctc.NAME, upper_layers())
+
+
+@pytest.fixture(scope="module")
+def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(build_ctc.recipe(weights), tmp_path_factory.mktemp("models"), lambda text: None)
+
+
+@contextmanager
+def opened(folder: Path, name: str) -> Iterator[AcousticModel]:
+    context = Context(folder.parent, folder.name, 1, {})
+    with ExitStack() as stack:
+        context.parts["memory"] = stack.enter_context(registry.get("memory/pooled").open(context))
+        yield stack.enter_context(registry.get(f"acoustic/{name}").open(context))
+
+
+def infer(model: AcousticModel, clips: list[Float32], noise: float = 0.0) -> list[Float32]:
+    """Log-probabilities of the real frames of each clip of a batch, padded with zeros or noise."""
+    longest = max(map(len, clips))
+    batch = (noise * np.random.default_rng(0).standard_normal((len(clips), longest))).astype(np.float32)
+    for row, clip in enumerate(clips):
+        batch[row, : len(clip)] = clip
+    found = model.infer(AudioBatch(batch, np.array([len(clip) for clip in clips])))
+    return [found.values[row, :count].copy() for row, count in enumerate(found.lengths)]
+
+
+def test_padding_changes_nothing(built: Path, samples: Float32) -> None:
+    clips = [samples, samples[30_000:70_001], samples[:16_000], samples[20_000:21_000]]
+    with opened(built, "ort@fp32") as model:
+        alone = [infer(model, [clip])[0] for clip in clips]
+        together = infer(model, clips, noise=0.3)
+    assert [len(row) for row in together] == [413, 102, 40, 1]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_lower_layers_are_the_packages(tmp_path: Path, samples: Float32) -> None:
+    """With a head and nothing else trained, it is the shipped encoder and that head."""
+    tensors = upper_layers(layers=range(0))
+    del tensors["layer_norm.weight"]
+    folder = make(build_ctc.recipe(write_weights(tmp_path / "w", tensors)), tmp_path, lambda text: None)
+    clip = samples[:32_000]
+    with opened(folder, "ort@fp32") as model, opened(models_dir() / "moonshine-aed", "ort@shipped") as shipped:
+        [found] = infer(model, [clip])
+        with shipped.encode(AudioBatch(clip[None], np.array([clip.size]))) as encoded:  # type: ignore[attr-defined]
+            hidden = encoded.hidden[0].copy()
+    logits = hidden @ tensors["head.weight"].astype(np.float32).T + tensors["head.bias"].astype(np.float32)
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_build_follows_its_weights(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path / "w", upper_layers())
+    recipe = build_ctc.recipe(folder)
+    built = make(recipe, tmp_path, lambda text: None)
+    assert is_current(recipe, built)
+    write_weights(folder, upper_layers(seed=1))
+    assert not is_current(recipe, built)
+
+
+def test_no_weights_no_model(tmp_path: Path) -> None:
+    said: list[str] = []
+    folders = build_all(models_dir(), tmp_path, said.append)
+    assert [folder.name for folder in folders] == ["moonshine-aed"]
+    assert said[0].startswith("moonshine-ctc: not built, for its trained weights are not in")
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    folder = write_weights(tmp_path / "w", upper_layers())
+    (folder / "weights.safetensors").write_bytes(b"\x00" * 9)
+    with pytest.raises(AmiraError, match=r"cannot read the weights .*weights\.safetensors"):
+        make(build_ctc.recipe(folder), tmp_path, lambda text: None)
+    assert not (tmp_path / build_ctc.NAME).exists()
+
+
+def test_a_pipeline_says_what_the_best_path_says(tmp_path: Path, samples: Float32) -> None:
+    folder = write_small_ctc(tmp_path / "small")
+    config = PipelineConfig(model=str(folder), variants={"acoustic": "ort@fp32", **CTC})
+    pcm = (samples * 32768).astype("<i2").tobytes()
+    with open_pipeline(config, models_dir()) as pipeline:
+        pipeline.warm_up()
+        transcript = pipeline.transcribe(pcm)
+        silence = pipeline.transcribe(bytes(2))
+    windows = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::SHIFT]
+    path = (windows @ kernel()[:, 0].T).argmax(axis=1)
+    kept = [int(label) for label, before in zip(path, [-1, *path[:-1]], strict=True) if label not in (before, 0)]
+    assert transcript.hypotheses[0].tokens == tuple(kept)
+    assert [word.text for word in transcript.hypotheses[0].words] == transcript.text.split()
+    assert [span.stage for span in transcript.spans] == ["ingest", "acoustic", "decode"]
+    assert silence.text == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decoder": "aed-greedy"}, r"family 'ctc', and 'decoder/aed-greedy' is for: aed\. .*: .*decoder/greedy"),
+        ({"acoustic": "ort@shipped"}, r"family 'ctc', and 'acoustic/ort@shipped' is for: aed\. .*acoustic/ort@fp32"),
+    ],
+)
+def test_variants_of_another_family(changes: dict[str, str], message: str, tmp_path: Path) -> None:
+    variants = {"acoustic": "ort@fp32", **CTC, **changes}
+    config = PipelineConfig(model=str(write_small_ctc(tmp_path / "small")), variants=variants)
+    with pytest.raises(AmiraError, match=message), open_pipeline(config, models_dir()):
+        pass
+
+
+def test_a_ctc_decoder_on_the_default_model() -> None:
+    config = PipelineConfig(variants={"acoustic": "ort@fp32", **CTC})
+    with (
+        pytest.raises(AmiraError, match=r"'moonshine-aed' is of family 'aed', and 'decoder/greedy' is for: ctc"),
+        open_pipeline(config, models_dir()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        ('family = "rnnt"', "model family 'rnnt' does not exist; have: aed, ctc"),
+        ('family = "ctc"\nname = "x"', r"'files': Field required"),
+        ("family =", "cannot be read"),
+        (CARD.replace("fp32", "fp64"), "form of model 'small-ctc' 'fp32' does not exist; have: .*fp64"),
+    ],
+)
+def test_broken_cards(card: str, message: str, tmp_path: Path) -> None:
+    folder = write_small_ctc(tmp_path / "small")
+    (folder / "model-card.toml").write_text(card, "utf-8")
+    config = PipelineConfig(model=str(folder), variants={"acoustic": "ort@fp32", **CTC})
+    with pytest.raises(AmiraError, match=message), open_pipeline(config, models_dir()):
+        pass
