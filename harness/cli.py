@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from harness.commands import bench, corpus, env, models, report, setup, transcribe, variants
+from harness.commands import bench, corpus, env, graph, models, report, setup, transcribe, variants
 from pipelines.errors import AmiraError
 
 INTERRUPTED = 130
@@ -27,6 +27,7 @@ cli = typer.Typer(
 )
 cli.add_typer(models.app, name="models")
 cli.add_typer(corpus.app, name="corpus")
+cli.add_typer(graph.app, name="graph")
 cli.add_typer(setup.app, name="setup")
 cli.command("variants")(variants.variants)
 cli.command("transcribe")(transcribe.transcribe)

@@ -30,6 +30,11 @@ def graphs_dir() -> Path:
     return home() / "build" / "graphs"
 
 
+def languages_dir() -> Path:
+    """Folder of language models that were trained or converted here, one ARPA file each."""
+    return home() / "build" / "languages"
+
+
 def libraries_dir() -> Path:
     """Folder of native libraries that were fetched without installing them, one sub-folder each."""
     return home() / "build" / "libraries"

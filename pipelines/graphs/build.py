@@ -20,7 +20,6 @@ from pipelines.graphs.folder import (
     EPSILON,
     FST_FILE,
     LEXICON_FILE,
-    SPACE,
     TOKENS_FILE,
     WORDS_FILE,
     GraphCard,
@@ -186,9 +185,8 @@ def _lexicon(recipe: GraphRecipe, progress: Progress) -> lexicon.Lexicon:
     """Every word of the graph with its spellings."""
     tokens = recipe.tokens
     if recipe.kind == "tokens":
-        ids = [index for index in range(len(tokens)) if index != tokens.blank]
-        return {token_word(tokens, index): ((index,),) for index in ids}
-    fold = lexicon.normaliser(tokens)
+        return {tokens.symbols[index]: ((index,),) for index, piece in enumerate(tokens.pieces) if piece}
+    fold = tokens.lower_case
     listed = [*recipe.words, *(arpa.words(recipe.arpa) if recipe.arpa else ())]
     wanted = dict.fromkeys(word.lower() if fold else word for word in listed)
     own = lexicon.read(recipe.lexicon, tokens) if recipe.lexicon else {}
@@ -200,14 +198,9 @@ def _lexicon(recipe: GraphRecipe, progress: Progress) -> lexicon.Lexicon:
 
 
 def _keeper(recipe: GraphRecipe, spelled: lexicon.Lexicon) -> Callable[[str], str | None]:
-    if recipe.kind == "tokens" or not lexicon.normaliser(recipe.tokens):
+    if recipe.kind == "tokens" or not recipe.tokens.lower_case:
         return lambda word: word if word in spelled else None
     # Where a model has a word in two cases, the small one stands for both.
     return lambda word: (
         word if word in spelled else (word.lower() if word.isupper() and word.lower() in spelled else None)
     )
-
-
-def token_word(tokens: TokenSet, token: int) -> str:
-    """How a token is written as a word of a token graph."""
-    return SPACE if token == tokens.separator else tokens.symbols[token]

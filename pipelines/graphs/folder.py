@@ -20,14 +20,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipelines.acoustic.tokens import WORD_MARK
+from pipelines.contracts import CtcVocabulary
 from pipelines.errors import AmiraError, unknown
-from pipelines.graphs.tokens import PREFIX, TokenSet
+from pipelines.graphs.tokens import SPACE, TokenSet
 
 CARD_FILE, FST_FILE = "graph.toml", "HLG.fst"
 WORDS_FILE, TOKENS_FILE, LEXICON_FILE = "words.txt", "tokens.txt", "lexicon.txt"
 EPSILON = "<eps>"
-SPACE = "<space>"
-"""How the separator is written among the words of a token graph."""
 
 
 class Source(BaseModel):
@@ -145,14 +145,14 @@ class GraphFolder:
             raise AmiraError(f"{self.fst_path} is not a transducer that OpenFst reads. {_REMEDY}")
         return fst
 
-    def check_vocabulary(self, tokens: TokenSet | Sequence[str]) -> None:
+    def check_vocabulary(self, vocabulary: CtcVocabulary | TokenSet) -> None:
         """Make sure that a model's tokens are those of this graph.
 
         Raises:
             AmiraError: They differ.
         """
-        model = tokens if isinstance(tokens, TokenSet) else TokenSet.from_symbols(tokens)
-        if model.symbols != self.tokens.symbols:
+        model = vocabulary if isinstance(vocabulary, TokenSet) else TokenSet.of(vocabulary)
+        if model != self.tokens:
             raise AmiraError(
                 f"graph '{self.path.name}' is made for {len(self.tokens)} tokens ({_sample(self.tokens)}), but the "
                 f"model has {len(model)} ({_sample(model)}). Build a graph for this model: amira graph build --model"
@@ -164,7 +164,7 @@ class GraphFolder:
             return " ".join(self.words[label] for label in labels)
         pieces = (self.words[label] for label in labels)
         joined = "".join(" " if piece == SPACE else piece for piece in pieces)
-        return " ".join(joined.replace(PREFIX, " ").split())
+        return " ".join(joined.replace(WORD_MARK, " ").split())
 
 
 def read_symbols(path: Path) -> tuple[str, ...]:

@@ -12,14 +12,6 @@ Lexicon = dict[str, tuple[tuple[int, ...], ...]]
 """The spellings of each word, as token ids."""
 
 
-def normaliser(tokens: TokenSet) -> bool:
-    """Whether words must be folded to lower case: the table has small letters and no capitals."""
-    letters = "".join(tokens.symbols)
-    return any(char.islower() for char in letters) and not any(
-        symbol.isupper() for symbol in tokens.symbols if len(symbol) == 1
-    )
-
-
 def spelled(words: Iterable[str], tokens: TokenSet) -> tuple[Lexicon, list[str]]:
     """The spellings of words, and the words that the table cannot spell."""
     lexicon: Lexicon = {}

@@ -114,7 +114,9 @@ class _Reader:
             columns = [column[: used + 1] for column in self._packed(counts[index], fields)]
             parents = np.repeat(np.arange(len(children) - 1), np.diff(children))
             if not len(parents) == used <= counts[index]:
-                raise ValueError(f"its {index + 1}-grams have {len(parents)} parents, and {counts[index]} are announced")
+                raise ValueError(
+                    f"its {index + 1}-grams have {len(parents)} parents, and {counts[index]} are announced"
+                )
             words = np.concatenate((columns[0][:-1, None], orders[-1].words[parents]), axis=1)
             if highest:
                 orders.append(Order(words, _log10(longest[columns[1][:-1]]), np.zeros(used, np.float32)))

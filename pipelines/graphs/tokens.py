@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from pipelines.errors import AmiraError
+from pipelines.acoustic.tokens import BLANKS, WORD_MARK, TokenList, find_blank, read_symbols
+from pipelines.contracts import CtcVocabulary
+from pipelines.models.model_card import ctc_card
 
-BLANKS = ("<blk>", "<blank>", "<eps>", "<pad>", "[PAD]", "_")
-"""How token tables write the blank of CTC; the first token is it where none of these is there."""
-PREFIX = "\u2581"
-"""Begins a word in the tables of SentencePiece; a token of its own in tables of characters."""
-SEPARATORS = (" ", PREFIX, "|", "<space>", "<sp>")
-"""How token tables of characters write the gap between words."""
+SPACE = "<space>"
+"""How the token between words is written in files."""
 
 
 @dataclass(frozen=True)
@@ -23,55 +21,63 @@ class TokenSet:
     """The token table of a model.
 
     Attributes:
-        symbols: The text of every token, by id.
+        pieces: What each token adds to the text, by id; a space where a word begins, nothing for the blank.
         blank: The id of the blank.
     """
 
-    symbols: tuple[str, ...]
+    pieces: tuple[str, ...]
     blank: int
 
     @classmethod
-    def from_symbols(cls, symbols: Sequence[str]) -> TokenSet:
-        """A table whose blank is found by its name, else the first token."""
-        blank = next((symbols.index(name) for name in BLANKS if name in symbols), 0)
-        return cls(tuple(symbols), blank)
+    def of(cls, vocabulary: CtcVocabulary) -> TokenSet:
+        """The table of an opened model."""
+        return cls(tuple(vocabulary.piece(token) for token in range(len(vocabulary))), vocabulary.blank)
+
+    @classmethod
+    def of_symbols(
+        cls, symbols: Sequence[str], blank: int | str | None = None, *, lower_case: bool = False
+    ) -> TokenSet:
+        """A table from the lines of a `tokens.txt`; see `pipelines.acoustic.tokens`."""
+        return cls.of(TokenList(symbols, find_blank(symbols, blank, "the vocabulary"), lower_case=lower_case))
+
+    @classmethod
+    def of_model(cls, folder: Path) -> TokenSet:
+        """The table of a model that is not opened.
+
+        Raises:
+            AmiraError: The model is not there, is no CTC model, or its card or table is broken.
+        """
+        card = ctc_card(folder).vocabulary
+        return cls.of_symbols(read_symbols(folder / card.file), card.blank, lower_case=card.lower_case)
 
     @classmethod
     def read(cls, path: Path) -> TokenSet:
-        """Read a `tokens.txt`: a symbol and its id a line, in any order.
+        """Read a table that `text` wrote.
 
         Raises:
-            AmiraError: The file cannot be read, a line is broken, or the ids are not 0, 1, 2...
+            AmiraError: The file cannot be read, or its ids are not 0, 1, 2...
         """
-        try:
-            lines = path.read_text("utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise AmiraError(
-                f"token table {path} cannot be read: {error}. Build the model: amira models build"
-            ) from error
-        found: dict[int, str] = {}
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            # A table of characters may have the space itself as a symbol, so only the last field is split off.
-            symbol, _, id_ = line.rstrip().rpartition(" ")
-            if not id_.isdigit():
-                raise AmiraError(f"{path}:{number}: expected 'SYMBOL ID', got {line!r}. Mend that line.")
-            if int(id_) in found:
-                raise AmiraError(f"{path}:{number}: id {id_} is already '{found[int(id_)]}'. Mend that line.")
-            found[int(id_)] = symbol or " "
-        if sorted(found) != list(range(len(found))) or not found:
-            raise AmiraError(
-                f"{path}: {len(found)} tokens, but their ids are not 0 to {len(found) - 1}. Mend the file."
-            )
-        return cls.from_symbols([found[index] for index in range(len(found))])
+        return cls.of_symbols(read_symbols(path))
 
     def text(self) -> str:
         """The lines of a `tokens.txt`."""
         return "".join(f"{symbol} {index}\n" for index, symbol in enumerate(self.symbols))
 
     def __len__(self) -> int:
-        return len(self.symbols)
+        return len(self.pieces)
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        """How each token is written in files."""
+        written = []
+        for index, piece in enumerate(self.pieces):
+            if index == self.blank:
+                written.append(BLANKS[0])
+            elif piece == " ":
+                written.append(SPACE)
+            else:
+                written.append(piece.replace(" ", WORD_MARK) or f"<unused-{index}>")
+        return tuple(written)
 
     @cached_property
     def sha256(self) -> str:
@@ -79,15 +85,24 @@ class TokenSet:
         return hashlib.sha256(self.text().encode()).hexdigest()
 
     @cached_property
+    def marked(self) -> bool:
+        """Whether words begin with tokens of their own kind (SentencePiece) instead of following a separator."""
+        return any(len(piece) > 1 and piece.startswith(" ") for piece in self.pieces)
+
+    @cached_property
     def separator(self) -> int | None:
-        """The id of the token between words; `None` where a word begins with a token of its own kind."""
-        if any(len(symbol) > 1 and symbol.startswith(PREFIX) for symbol in self.symbols):
-            return None
-        return next((self.symbols.index(name) for name in SEPARATORS if name in self.symbols), None)
+        """The id of the token between words, if there is one and words need it."""
+        return self.pieces.index(" ") if " " in self.pieces and not self.marked else None
+
+    @cached_property
+    def lower_case(self) -> bool:
+        """Whether words must be folded to lower case: the table has small letters and no capitals."""
+        letters = "".join(self.pieces)
+        return any(char.islower() for char in letters) and not any(char.isupper() for char in letters)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {symbol: index for index, symbol in enumerate(self.symbols) if index not in (self.blank, self.separator)}
+        return {piece: index for index, piece in enumerate(self.pieces) if piece and index != self.separator}
 
     @cached_property
     def _longest(self) -> int:
@@ -95,16 +110,14 @@ class TokenSet:
 
     def spell(self, word: str) -> tuple[int, ...] | None:
         """The tokens of a word, longest match first; `None` if the table cannot spell it."""
-        text = word if self.separator is not None or PREFIX not in "".join(self.symbols) else PREFIX + word
+        text = f" {word}" if self.marked else word
         tokens: list[int] = []
         at = 0
         while at < len(text):
-            for size in range(min(self._longest, len(text) - at), 0, -1):
-                token = self._ids.get(text[at : at + size])
-                if token is not None:
-                    tokens.append(token)
-                    at += size
-                    break
-            else:
+            sizes = range(min(self._longest, len(text) - at), 0, -1)
+            size = next((size for size in sizes if text[at : at + size] in self._ids), 0)
+            if not size:
                 return None
+            tokens.append(self._ids[text[at : at + size]])
+            at += size
         return tuple(tokens) or None

@@ -18,8 +18,8 @@ from pipelines.graphs.tokens import TokenSet
 
 pytest.importorskip("kaldifst")
 
-LETTERS = TokenSet.from_symbols(["<blk>", " ", "a", "b", "c"])
-PIECES = TokenSet.from_symbols(["<blk>", "\u2581a", "\u2581b", "b", "c", "\u2581ab"])
+LETTERS = TokenSet.of_symbols(["<blk>", " ", "a", "b", "c"])
+PIECES = TokenSet.of_symbols(["<blk>", "\u2581a", "\u2581b", "b", "c", "\u2581ab"])
 ARPA = """comment
 
 \\data\\
@@ -160,7 +160,7 @@ def test_token_graph_agrees_with_greedy_where_all_tokens_are_alike(tmp_path: Pat
     log_probs = random_log_probs(3, 12, LETTERS)
     labels, _ = searched(graph, log_probs)
     path = [token for token, _ in itertools.groupby(log_probs.argmax(axis=1))]
-    greedy = "".join(LETTERS.symbols[token] for token in path if token != LETTERS.blank)
+    greedy = "".join(LETTERS.pieces[token] for token in path if token != LETTERS.blank)
     assert graph.text(labels) == " ".join(greedy.split())
 
 
@@ -172,7 +172,7 @@ def test_words_spelled_alike_are_told_apart_by_the_language_model(tmp_path: Path
     graph = build("g", GraphRecipe(LETTERS, arpa=model, lexicon=own), tmp_path / "graphs", quiet)
     for frames, slots in (("ab", 1), ("a ab a", 3), ("ab ab", 2)):
         log_probs = np.full((len(frames), len(LETTERS)), -30, np.float32)
-        log_probs[np.arange(len(frames)), [LETTERS.symbols.index(symbol) for symbol in frames]] = 0
+        log_probs[np.arange(len(frames)), [LETTERS.pieces.index(symbol) for symbol in frames]] = 0
         spelled = {"a": "a", "ab": "ab", "bc": "ab"}
         readings = [
             words
@@ -252,7 +252,7 @@ def test_a_lower_order_and_upper_case(tmp_path: Path, model: Path) -> None:
 
 
 def test_nothing_that_can_be_spelled(tmp_path: Path, model: Path) -> None:
-    digits = TokenSet.from_symbols(["<blk>", "1", "2"])
+    digits = TokenSet.of_symbols(["<blk>", "1", "2"])
     with pytest.raises(AmiraError, match="spell none of them"):
         build("g", GraphRecipe(digits, arpa=model), tmp_path / "graphs", quiet)
 
@@ -266,22 +266,6 @@ def test_broken_lexica(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(AmiraError, match=message):
         lexicon.read(path, LETTERS)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a 0\nb 2\n", "ids are not 0 to 1"),
-        ("a 0\nb 0\n", "already"),
-        ("a\n", "expected 'SYMBOL ID'"),
-        ("", "0 tokens"),
-    ],
-)
-def test_broken_token_tables(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "tokens.txt"
-    path.write_text(text)
-    with pytest.raises(AmiraError, match=message):
-        TokenSet.read(path)
 
 
 def test_token_tables_survive_writing(tmp_path: Path) -> None:
