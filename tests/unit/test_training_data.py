@@ -1,0 +1,105 @@
+"""The parts of training that need no PyTorch."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pipelines.errors import AmiraError
+from training import vocabulary
+from training.augment import augment, change_speed, mix
+from training.config import Augmentation, load_config
+from training.data import Speech, Utterance, batches, load_speech
+
+
+def utterances(lengths: list[int]) -> list[Utterance]:
+    return [Utterance(str(i), "c", "a b", None, 0, length) for i, length in enumerate(lengths)]
+
+
+def test_a_text_survives_its_ids_and_a_best_path_collapses() -> None:
+    assert vocabulary.decode(vocabulary.encode("don't go")) == "don't go"
+    assert vocabulary.encode("naïve 7") == vocabulary.encode("nave ")
+    a, b, space = vocabulary.encode("ab ")
+    assert vocabulary.collapse([0, a, a, 0, a, b, space, 0, space, b, 0]) == "aab b"
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_batches_hold_every_utterance_once_and_keep_to_the_limit(seed: int | None) -> None:
+    rng = np.random.default_rng(5)
+    items = utterances(list(rng.integers(1_000, 90_000, 200)))
+    chance = None if seed is None else np.random.default_rng(seed)
+    groups = list(batches(items, 200_000, chance))
+    assert sorted(item.id for group in groups for item in group) == sorted(item.id for item in items)
+    assert all(len(group) * max(item.samples for item in group) <= 200_000 for group in groups)
+    assert len(groups) < 120  # batches, not one by one
+
+
+def test_batches_differ_between_epochs_and_not_between_equal_seeds() -> None:
+    items = utterances(list(range(1_000, 60_000, 500)))
+
+    def order(seed: int) -> list[list[str]]:
+        return [[item.id for item in group] for group in batches(items, 150_000, np.random.default_rng(seed))]
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_noise_is_mixed_at_the_wanted_ratio() -> None:
+    rng = np.random.default_rng(0)
+    wave, noise = rng.standard_normal(50_000).astype(np.float32), 7 * rng.standard_normal(50_000).astype(np.float32)
+    added = mix(wave, noise, 6.0) - wave
+    assert 10 * np.log10(np.mean(wave**2) / np.mean(added**2)) == pytest.approx(6.0, abs=1e-3)
+    np.testing.assert_array_equal(mix(wave, np.zeros_like(wave), 6.0), wave)
+
+
+def test_speed_changes_length_and_pitch() -> None:
+    t = np.arange(16_000) / 16_000
+    fast = change_speed(np.sin(2 * np.pi * 440 * t).astype(np.float32), 1.1)
+    assert len(fast) == pytest.approx(16_000 / 1.1, abs=1)
+    peak = np.abs(np.fft.rfft(fast)).argmax() * 16_000 / len(fast)
+    assert peak == pytest.approx(484, abs=1.5)
+
+
+def test_augmentation_stays_in_range_and_follows_its_seed() -> None:
+    wave = (0.9 * np.sin(np.arange(8_000) / 5)).astype(np.float32)
+    always = Augmentation(speed_chance=1, noise_chance=1, level_chance=1)
+
+    def once(seed: int) -> np.ndarray:
+        return augment(wave, [wave, wave[::-1].copy()], always, np.random.default_rng(seed))
+
+    np.testing.assert_array_equal(once(1), once(1))
+    assert len({len(once(seed)) for seed in range(5)}) > 1
+    assert all(np.abs(once(seed)).max() <= 1 and np.isfinite(once(seed)).all() for seed in range(5))
+    assert once(1).dtype == np.float32
+
+
+def test_speech_is_decoded_once_and_parts_have_the_wanted_length(tmp_path) -> None:
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(12):
+        samples = (rng.standard_normal(16_000 * (1 + index % 3)) * 3_000).astype(np.int16)
+        soundfile.write(tmp_path / f"{index}.wav", samples, 16_000)
+        rows.append({"audio": f"{index}.wav", "id": f"u{index}", "text": f"Number {index}!"})
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    speech = load_speech(str(tmp_path / "m.jsonl"), tmp_path / "cache")
+    assert [item.text for item in speech.utterances[:2]] == ["number zero", "number one"]
+    heard, _ = soundfile.read(tmp_path / "4.wav", dtype="int16")
+    np.testing.assert_array_equal(speech.audio(speech.utterances[4]), heard)
+    cached = sorted((tmp_path / "cache").iterdir())
+    written = [path.stat().st_mtime_ns for path in cached]
+    again = load_speech(str(tmp_path / "m.jsonl"), tmp_path / "cache")
+    assert [path.stat().st_mtime_ns for path in cached] == written
+    assert again.hours == pytest.approx(24 / 3600)
+    part = speech.part(10 / 3600, seed=1)
+    assert 10 <= part.hours * 3600 < 13
+    assert isinstance(part, Speech)
+
+
+def test_a_wrong_configuration_says_where(tmp_path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text('name = "x"\nstepps = 3\n')
+    with pytest.raises(AmiraError, match="stepps"):
+        load_config(path)
+    with pytest.raises(AmiraError, match=r"none\.toml"):
+        load_config(tmp_path / "none.toml")

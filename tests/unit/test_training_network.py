@@ -1,0 +1,131 @@
+"""The PyTorch twin against the ONNX encoder, and a training that stops and goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
+pytest.importorskip("safetensors", reason="safetensors is not installed (extra `train`)")
+
+from pipelines.paths import models_dir  # noqa: E402
+from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
+from training.exported import load_exported, load_known  # noqa: E402
+from training.loop import Trainer, ctc_loss, mask_spans  # noqa: E402
+from training.network import Network  # noqa: E402
+from training.pretrained import encoder_state  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def twin() -> Network:
+    network = Network(Model()).eval()
+    load_known(network, encoder_state())
+    return network
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).standard_normal(samples) * 0.1).astype(np.float32)
+
+
+def hidden(network: Network, samples: torch.Tensor, lengths: list[int], chunk: int | None = None) -> torch.Tensor:
+    with torch.inference_mode():
+        x, frames = network.stem(samples, torch.tensor(lengths))
+        x, _ = network.layer_range(x, frames, chunk, 0, network.config.layers)
+        return network.layer_norm(x)
+
+
+@pytest.mark.models
+def test_the_twin_is_the_encoder_also_beside_a_longer_clip(twin: Network) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(models_dir() / "moonshine-aed" / "encoder.fp32.onnx"))
+    wave = noise(32_000)
+    expected = session.run(None, {"input_values": wave[None]})[0][0]
+    both = torch.zeros(2, 48_000)
+    both[0, :32_000] = torch.from_numpy(wave)
+    both[1] = torch.from_numpy(noise(48_000, 1))
+    said = hidden(twin, both, [32_000, 48_000])[0, : len(expected)].numpy()
+    assert np.abs(said - expected).max() < 1e-3
+
+
+def test_a_frame_of_a_stream_hears_its_chunk_and_what_was_before_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    network = Network(Model(streaming=True, layers=2, frozen_layers=0, left_frames=8)).eval()
+    wave = torch.from_numpy(noise(384 * 32))[None]
+    base = hidden(network, wave, [384 * 32], chunk=4)
+    changed = wave.clone()
+    changed[0, 384 * 16 : 384 * 17] += 1.0  # frame 16 is the first of chunk 4
+    moved = (hidden(network, changed, [384 * 32], chunk=4) - base).abs().amax(-1)[0]
+    assert (moved[:16] < 1e-5).all()  # no lookahead beyond the chunk
+    assert (moved[16:20] > 1e-4).all()  # the whole chunk hears it
+    # Two layers look back 8 frames before a chunk each, and the stem two frames: nothing is left of it after that.
+    assert (moved[16 + 2 + 8 + 8 + 4 :] < 1e-5).all()
+
+
+def test_ctc_loss_is_per_character_and_ignores_padding() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 30, 29)
+    frames = torch.tensor([20, 30])
+    alone = torch.nn.functional.ctc_loss(
+        logits[0, :20].log_softmax(-1)[:, None],
+        torch.tensor([[3, 4, 4]]),
+        torch.tensor([20]),
+        torch.tensor([3]),
+        reduction="sum",
+    )
+    other = ctc_loss(logits[1:], frames[1:], [[5, 6]]) * 2
+    assert float(ctc_loss(logits, frames, [[3, 4, 4], [5, 6]])) == pytest.approx(float(alone + other) / 5, rel=1e-5)
+
+
+def test_masks_cover_about_the_share_that_was_asked_for() -> None:
+    torch.manual_seed(0)
+    x = mask_spans(torch.ones(50, 400, 64), Augmentation(time_masks=0.1, time_mask_frames=8, channel_masks=0.0))
+    assert 0.07 < float((x == 0).float().mean()) < 0.11
+    assert ((x == 0).all(-1) | (x == 1).all(-1)).all()  # whole frames
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    import soundfile
+
+    rows = []
+    for index in range(8):
+        soundfile.write(tmp_path / f"{index}.wav", noise(16_000 + 1_000 * index, index), 16_000)
+        rows.append({"audio": f"{index}.wav", "id": str(index), "text": "go on", "corpus": "noise"})
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(tmp_path / "m.jsonl")
+
+
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path: Path, corpus: str) -> None:
+    def train(name: str, stops: list[int]) -> dict[str, torch.Tensor]:
+        for stop in stops:
+            trainer = Trainer(
+                TrainingConfig(
+                    name="t",
+                    corpus=corpus,
+                    dev=corpus,
+                    model=Model(layers=2, frozen_layers=1),
+                    steps=4,
+                    warm_up_steps=2,
+                    batch_s=4,
+                    precision="fp32",
+                    evaluate_every=2,
+                ),
+                tmp_path / name,
+                tmp_path / "cache",
+            )
+            trainer.run(until=stop)
+        return load_exported(tmp_path / name / "export")[0].state_dict()
+
+    whole, parts = train("whole", [4]), train("parts", [2, 4])
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(value, parts[name], rtol=0, atol=1e-6)
+    start = encoder_state()
+    assert not torch.equal(whole["layers.1.mlp.fc1.weight"], start["layers.1.mlp.fc1.weight"].half().float())
+    assert torch.equal(whole["layers.0.mlp.fc1.weight"], start["layers.0.mlp.fc1.weight"])
+    log = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "wer" in entry] == [2, 4]

@@ -1,0 +1,113 @@
+"""What a training does: a TOML file becomes a frozen object."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.errors import AmiraError
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Augmentation(_Frozen):
+    """Chances and ranges of the changes to a waveform, and of the masks over hidden states."""
+
+    speed: tuple[float, float] = (0.88, 1.12)
+    speed_chance: float = 0.6
+    snr_db: tuple[float, float] = (3.0, 25.0)
+    noise_chance: float = 0.4
+    level_db: tuple[float, float] = (-20.0, 6.0)
+    level_chance: float = 0.5
+    time_masks: float = 0.1
+    """Share of frames that are masked, in spans of `time_mask_frames`."""
+    time_mask_frames: int = 8
+    channel_masks: float = 0.008
+    """Share of channels at which a mask of `channel_mask_width` starts."""
+    channel_mask_width: int = 24
+
+
+class Model(_Frozen):
+    """Which network is trained.
+
+    Attributes:
+        streaming: Causal chunks with a fixed norm, or the whole clip at once.
+        layers: Layers from the bottom.
+        frozen_layers: Layers (with the stem, if any) that keep the package's weights.
+        left_frames: Frames before its chunk that a frame attends to, when streaming.
+        chunk_frames: Chunk lengths that training draws from, when streaming; the first is the default of the model.
+        stem_rank: Ranks of the second and third convolution when they are written as two factors; 0 leaves them whole.
+    """
+
+    streaming: bool = False
+    layers: int = Field(default=8, ge=1, le=8)
+    frozen_layers: int = Field(default=4, ge=0, le=8)
+    left_frames: int = 84
+    chunk_frames: tuple[int, ...] = (7, 4, 14, 28, 56)
+    stem_rank: tuple[int, int] = (0, 0)
+
+
+class TrainingConfig(_Frozen):
+    """One training.
+
+    Attributes:
+        name: Name of the model that comes out.
+        corpus: What it learns from, as `amira corpus show` takes it.
+        dev: What it is measured on.
+        hours: Only a random part of so many hours, for learning curves; 0 for all.
+        init: Exported folders to start from, each over those before; below them lies the package's encoder.
+        teacher: Exported folder of the model whose posteriors it learns from; empty for none.
+        teacher_weight: Weight of the distance to the teacher's posteriors.
+        hidden_weight: Weight of the distance to the teacher's hidden states.
+        hidden_layer: After which layer, in both.
+        inter_layer: Layer after which a second CTC loss looks in; 0 for none.
+    """
+
+    name: str
+    corpus: str = "shared:train"
+    dev: str = "shared:dev"
+    hours: float = 0.0
+    seed: int = 1
+    model: Model = Model()
+    augmentation: Augmentation = Augmentation()
+    init: tuple[str, ...] = ()
+    teacher: str = ""
+    teacher_weight: float = 0.0
+    hidden_weight: float = 0.0
+    hidden_layer: int = 4
+    ctc_weight: float = 1.0
+    inter_layer: int = 0
+    inter_weight: float = 0.3
+    steps: int = 6000
+    warm_up_steps: int = 150
+    decay: float = 0.4
+    """Share of the steps, at the end, over which the learning rate falls to zero."""
+    learning_rate: float = 3e-4
+    head_learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    batch_s: float = 80.0
+    clip_norm: float = 1.0
+    average: float = 0.998
+    """Decay of the moving average of the weights; the average is what is exported."""
+    threads: int = 1
+    evaluate_every: int = 500
+    save_every: int = 100
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+
+def load_config(path: Path) -> TrainingConfig:
+    """Read a training from TOML.
+
+    Raises:
+        AmiraError: The file cannot be read, is not TOML, or says something that does not exist.
+    """
+    try:
+        return TrainingConfig(**tomllib.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise AmiraError(f"training configuration {path} is wrong: {error}") from error

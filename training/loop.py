@@ -1,0 +1,337 @@
+"""One loop trains every model; it can be stopped at any time and goes on where its last checkpoint is."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.contracts import SAMPLE_RATE
+from pipelines.models.moonshine import FRAME_SAMPLES
+from training.augment import augment
+from training.config import Augmentation, TrainingConfig
+from training.data import Utterance, batches, load_speech
+from training.evaluate import error_rates, padded, spread, transcribe
+from training.exported import export, load_exported, load_known, own_state
+from training.network import CARRY_SAMPLES, Network
+from training.pretrained import encoder_state
+
+Batch = tuple[Tensor, Tensor, list[list[int]]]
+"""Waveforms, their lengths, and the characters of their transcripts."""
+DEV_EACH = 60
+"""Utterances of each dev corpus that the word error rate while training is measured on."""
+
+
+class Trainer:
+    """A network, its optimiser and its data.
+
+    Args:
+        config: What to do.
+        folder: Checkpoints, logs and exported weights go here.
+        cache: Decoded speech is kept here.
+        device: `cpu` or `cuda`.
+    """
+
+    def __init__(self, config: TrainingConfig, folder: Path, cache: Path, device: str = "cpu") -> None:
+        torch.manual_seed(config.seed)
+        torch.set_num_threads(config.threads)
+        self.config, self.folder, self.device = config, folder, device
+        speech = load_speech(config.corpus, cache)
+        self.speech = speech.part(config.hours, config.seed) if config.hours else speech
+        self.dev = load_speech(config.dev, cache)
+        self.dev_utterances = spread(self.dev.utterances, DEV_EACH)
+        self.network = Network(config.model, config.dropout).to(device)
+        self.teacher = self._teacher()
+        self._start_weights()
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.optimizer = self._optimizer()
+        self.step, self.elapsed_s = 0, 0.0
+        self._stop = False
+
+    def _start_weights(self) -> None:
+        config = self.config
+        state = encoder_state()
+        for folder in config.init:
+            state |= own_state(Path(folder))
+        missing = load_known(self.network, state)
+        _say(f"not in the start weights: {', '.join(missing) or 'none'}")
+        if config.model.streaming and float(self.network.stem_std) == 1:
+            self._measure_stem()
+        for index, layer in enumerate(self.network.layers):
+            layer.requires_grad_(index >= config.model.frozen_layers)
+        for part in (self.network.conv1, self.network.groupnorm, self.network.conv2, self.network.conv3):
+            part.requires_grad_(config.model.frozen_layers == 0)
+
+    def _measure_stem(self) -> None:
+        """The fixed numbers of the norm: what the norm over time divides by, on average."""
+        chosen = spread(self.speech.utterances, 100, seed=1)
+        means, squares = [], []
+        with torch.inference_mode():
+            for utterance in chosen:
+                wave = torch.from_numpy(self.speech.audio(utterance).astype(np.float32) / 32768).to(self.device)
+                x = torch.tanh(self.network.conv1(wave[None, None]))
+                means.append(float(x.mean()))
+                squares.append(float(x.var()))
+        self.network.stem_mean.fill_(float(np.mean(means)))
+        self.network.stem_std.fill_(math.sqrt(float(np.mean(squares))))
+        _say(f"stem: mean {float(self.network.stem_mean):.5f}, std {float(self.network.stem_std):.5f}")
+
+    def _teacher(self) -> Network | None:
+        config = self.config
+        if not config.teacher:
+            return None
+        if config.teacher == "package":
+            teacher = Network(config.model.model_copy(update={"streaming": False, "layers": 8, "stem_rank": (0, 0)}))
+            load_known(teacher, encoder_state())
+        else:
+            teacher = load_exported(Path(config.teacher))[0]
+        return teacher.to(self.device).eval().requires_grad_(False)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        head = [value for name, value in self.network.named_parameters() if name.startswith("head")]
+        rest = [
+            value
+            for name, value in self.network.named_parameters()
+            if not name.startswith("head") and value.requires_grad
+        ]
+        groups = [
+            {"params": rest, "base": self.config.learning_rate},
+            {"params": head, "base": self.config.head_learning_rate},
+        ]
+        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=self.config.weight_decay, fused=True)
+
+    def learning_rate(self, step: int) -> float:
+        """A share of the full rate: rises, stays, falls to zero in a straight line."""
+        config = self.config
+        falling = config.steps * config.decay
+        return min(1.0, (step + 1) / config.warm_up_steps, max(0.0, (config.steps - step) / max(falling, 1)))
+
+    def stop(self, *_: object) -> None:
+        """Save and end after the present step; also what SIGINT and SIGTERM do from the command line."""
+        _say("stopping after this step; the same command goes on from here")
+        self._stop = True
+
+    def run(self, until: int | None = None) -> None:
+        """Train to the last step, to step `until`, or until `stop` is called."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        start = time.monotonic() - self.elapsed_s
+        sums: dict[str, float] = {}
+        for samples, lengths, targets in self._prefetched():
+            losses = self._learn(samples, lengths, targets)
+            self.step += 1
+            self.elapsed_s = time.monotonic() - start
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if self.step % 20 == 0:
+                self._log(
+                    {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "lr": self.learning_rate(self.step)}
+                    | {name: round(value / 20, 4) for name, value in sums.items()}
+                )
+                sums = {}
+            last = self.step >= self.config.steps
+            if self.step % self.config.evaluate_every == 0 or last:
+                self._evaluate()
+            if self.step % self.config.save_every == 0 or last or self._stop or self.step == until:
+                self._save()
+            if last or self._stop or self.step == until:
+                return
+
+    def _learn(self, samples: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, float]:
+        config = self.config
+        torch.manual_seed(config.seed * 1_000_003 + self.step)  # chance depends on the step alone: see `_groups`
+        rate = self.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * rate
+        with torch.autocast(self.device, torch.bfloat16, enabled=config.precision == "bf16"):
+            losses = self._losses(samples, lengths, targets)
+        total = sum(losses.values(), torch.zeros((), device=self.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        if bool(torch.isfinite(norm)):
+            self.optimizer.step()
+        decay = min(config.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, 1 - decay)
+        return {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm)}
+
+    def _losses(self, samples: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        config, network = self.config, self.network
+        chunk = self._chunk()
+        frozen = config.model.frozen_layers
+        with torch.set_grad_enabled(frozen == 0):
+            x, frames = network.stem(samples, lengths)
+            if frozen:
+                x, _ = network.layer_range(x, frames, chunk, 0, frozen)
+        x = mask_spans(x, config.augmentation)
+        middle = config.hidden_layer if config.hidden_weight else 0
+        keep = tuple({config.inter_layer, middle} - {0})
+        x, kept = network.layer_range(x, frames, chunk, frozen, config.model.layers, keep)
+        losses: dict[str, Tensor] = {}
+        if config.ctc_weight:
+            logits = network.logits(x)
+            losses["ctc"] = config.ctc_weight * ctc_loss(logits, frames, targets)
+            if config.inter_layer:
+                inner = network.logits(kept[config.inter_layer])
+                losses["inter"] = config.inter_weight * ctc_loss(inner, frames, targets)
+        if self.teacher is not None:
+            losses |= self._distances(samples, lengths, frames, kept.get(middle), x)
+        return losses
+
+    def _distances(
+        self, samples: Tensor, lengths: Tensor, frames: Tensor, middle: Tensor | None, x: Tensor
+    ) -> dict[str, Tensor]:
+        """How far the student is from what the teacher, who hears everything, makes of the same frames."""
+        config, teacher = self.config, self.teacher
+        assert teacher is not None
+        longest = x.shape[1]
+        with torch.no_grad():
+            whole = longest * FRAME_SAMPLES + CARRY_SAMPLES
+            shifted = functional.pad(samples, (CARRY_SAMPLES, 0))
+            shifted = functional.pad(shifted, (0, max(0, whole - shifted.shape[1])))[:, :whole]
+            hidden, count = teacher.stem(shifted, frames * FRAME_SAMPLES + CARRY_SAMPLES)
+            half = config.hidden_layer
+            last = teacher.config.layers if config.teacher_weight else half
+            hidden, kept = teacher.layer_range(hidden, count, None, 0, last, (half,))
+        real = (torch.arange(longest, device=x.device)[None] < frames[:, None]).float()
+        losses: dict[str, Tensor] = {}
+        if config.hidden_weight and middle is not None:
+            target = kept[half].float()
+            spread_ = target.reshape(-1, target.shape[-1]).std(0) + 1e-3
+            distance = (((middle.float() - target) / spread_) ** 2).mean(-1)
+            losses["hidden"] = config.hidden_weight * (distance * real).sum() / real.sum()
+        if config.teacher_weight:
+            with torch.no_grad():
+                wanted = teacher.logits(hidden).log_softmax(-1)
+            said = self.network.logits(x).log_softmax(-1)
+            distance = (wanted.exp() * (wanted - said)).sum(-1)
+            losses["teacher"] = config.teacher_weight * (distance * real).sum() / real.sum()
+        return losses
+
+    def _chunk(self) -> int | None:
+        if not self.config.model.streaming:
+            return None
+        chunks = self.config.model.chunk_frames
+        rng = np.random.default_rng((self.config.seed, 1, self.step))
+        # The default half of the time, the others in turn by chance.
+        return chunks[0] if rng.random() < 0.5 else int(rng.choice(chunks))
+
+    def _prefetched(self) -> Iterator[Batch]:
+        """Batches from the present step on, made ahead in a thread: 80 s of audio cost some tenths of a second."""
+        ready: queue.Queue[Any] = queue.Queue(3)
+
+        def work(first: int) -> None:
+            try:
+                for index, group in enumerate(self._groups()):
+                    if index >= first:
+                        ready.put(self._batch(group, np.random.default_rng((self.config.seed, 3, index))))
+            except BaseException as error:  # noqa: BLE001 (handed to the training thread, which raises it)
+                ready.put(error)
+
+        threading.Thread(target=work, args=(self.step,), daemon=True).start()
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _groups(self) -> Iterator[list[Utterance]]:
+        """The batches of all epochs; the same for the same seed, so that a resumed training is the same training."""
+        for epoch in itertools.count():
+            rng = np.random.default_rng((self.config.seed, 2, epoch))
+            yield from batches(self.speech.utterances, int(self.config.batch_s * SAMPLE_RATE), rng)
+
+    def _batch(self, group: list[Utterance], rng: np.random.Generator) -> Batch:
+        waves = [self.speech.audio(utterance).astype(np.float32) / 32768 for utterance in group]
+        waves = [augment(wave, waves, self.config.augmentation, rng) for wave in waves]
+        samples, lengths = padded(waves)
+        return samples.to(self.device), lengths.to(self.device), [utterance.tokens for utterance in group]
+
+    def _evaluate(self) -> None:
+        kept = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average)
+        chunk = self.config.model.chunk_frames[0] if self.config.model.streaming else None
+        rates = {}
+        if self.config.ctc_weight:
+            rates = error_rates(
+                transcribe(self.network, self.dev, self.dev_utterances, chunk, self.device), self.dev_utterances
+            )
+        self._log({"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "wer": rates})
+        facts = {
+            "training": self.config.model_dump(),
+            "step": self.step,
+            "hours": round(self.speech.hours, 2),
+            "wer": rates,
+        }
+        export(self.folder / "export", self.network, self.average, facts)
+        self.network.load_state_dict(kept)
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        _say(json.dumps(entry))
+
+    def _save(self) -> None:
+        part = self.folder / "checkpoint.part"
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "average": self.average,
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "elapsed_s": self.elapsed_s,
+            },
+            part,
+        )
+        part.replace(self.folder / "checkpoint.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return
+        saved = torch.load(path, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.average = saved["average"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
+        _say(f"goes on at step {self.step}")
+
+
+def ctc_loss(logits: Tensor, frames: Tensor, targets: list[list[int]]) -> Tensor:
+    """Negative log-likelihood of the transcripts, per character."""
+    log_probs = logits.log_softmax(-1).transpose(0, 1)
+    flat = torch.tensor([token for target in targets for token in target])
+    sizes = torch.tensor([len(target) for target in targets])
+    loss = functional.ctc_loss(log_probs, flat, frames.cpu(), sizes, reduction="none", zero_infinity=True)
+    return loss.sum() / sizes.sum()
+
+
+def mask_spans(x: Tensor, config: Augmentation) -> Tensor:
+    """Zero random spans of frames and of channels (SpecAugment on hidden states)."""
+    batch, frames, width = x.shape
+    keep = torch.ones(batch, frames, 1, dtype=x.dtype, device=x.device)
+    for row, start in (torch.rand(batch, frames) < config.time_masks / config.time_mask_frames).nonzero().tolist():
+        keep[row, start : start + config.time_mask_frames] = 0
+    across = torch.ones(batch, 1, width, dtype=x.dtype, device=x.device)
+    for row, start in (torch.rand(batch, width) < config.channel_masks).nonzero().tolist():
+        across[row, :, start : start + config.channel_mask_width] = 0
+    return x * keep * across
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
