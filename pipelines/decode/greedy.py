@@ -8,33 +8,61 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.contracts import AcousticModel, Float32, Hypotheses, Hypothesis, Kernels, LogProbs
+from pipelines.contracts import AcousticModel, Float32, Hypotheses, Hypothesis, Kernels, Partial
+from pipelines.decode.ctc import CtcDecoder, Search
 from pipelines.decode.words import timed_words
 from pipelines.registry import Context, Variant
 
 
-class CtcGreedyDecoder:
-    """Decodes each clip by one call of the fused kernel."""
+class CtcGreedyDecoder(CtcDecoder):
+    """Decodes each chunk by one call of the fused kernel. A score is the log-probability of the best path."""
 
     def __init__(self, model: AcousticModel, kernels: Kernels) -> None:
-        self._model, self._kernels = model, kernels
+        super().__init__(model)
+        self.kernels = kernels
 
-    def decode(self, log_probs: LogProbs) -> list[Hypotheses]:
-        """See `pipelines.contracts.Decoder`; a hypothesis' score is the log-probability of the best path."""
-        return [(self._best(log_probs.values[row, :count]),) for row, count in enumerate(log_probs.lengths)]
+    def _open_search(self) -> Search:
+        return _GreedySearch(self)
 
-    def _best(self, values: Float32) -> Hypothesis:
-        vocabulary, count = self._model.vocabulary, len(values)
+
+class _GreedySearch:
+    def __init__(self, decoder: CtcGreedyDecoder) -> None:
+        self._decoder = decoder
+        self._tokens: list[int] = []
+        self._frames: list[list[int]] = []
+        self._confidences: list[float] = []
+        self._last = decoder.vocabulary.blank
+        self._taken = 0
+        self._score = 0.0
+
+    def push(self, log_probs: Float32) -> None:
+        blank, count = self._decoder.vocabulary.blank, len(log_probs)
         tokens, frames = np.empty(count, np.int64), np.empty((count, 2), np.int64)
         confidences = np.empty(count, np.float32)
-        carry = np.array([vocabulary.blank])
-        found = self._kernels.ctc_greedy(values, vocabulary.blank, carry, tokens, confidences, frames)
-        ids = tokens[:found].tolist()
-        words = timed_words(
-            vocabulary, ids, frames[:found].tolist(), confidences[:found].tolist(), self._model.frame_shift_s
-        )
-        score = float(values.max(axis=1).sum()) if count else 0.0
-        return Hypothesis(vocabulary.text(ids), tuple(ids), score, words)
+        carry = np.array([blank])
+        found = self._decoder.kernels.ctc_greedy(log_probs, blank, carry, tokens, confidences, frames)
+        new_tokens, new_confidences = tokens[:found].tolist(), confidences[:found].tolist()
+        new_frames = (frames[:found] + self._taken).tolist()
+        if found and new_tokens[0] == self._last and new_frames[0][0] == self._taken:
+            # It runs on over the edge of the chunks: one token, as if there were no edge.
+            self._frames[-1][1] = new_frames[0][1]
+            self._confidences[-1] = max(self._confidences[-1], new_confidences[0])
+            del new_tokens[0], new_frames[0], new_confidences[0]
+        self._tokens += new_tokens
+        self._frames += new_frames
+        self._confidences += new_confidences
+        self._last = int(carry[0])
+        self._taken += count
+        self._score += float(log_probs.max(axis=1).sum())
+
+    def partial(self) -> Partial:
+        text = self._decoder.vocabulary.text(self._tokens)
+        return Partial(text, len(text))  # a label once given is never taken back
+
+    def finish(self) -> Hypotheses:
+        vocabulary = self._decoder.vocabulary
+        words = timed_words(vocabulary, self._tokens, self._frames, self._confidences, self._decoder.frame_shift_s)
+        return (Hypothesis(vocabulary.text(self._tokens), tuple(self._tokens), self._score, words),)
 
 
 class CtcGreedy(Variant):

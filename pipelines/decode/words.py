@@ -10,7 +10,7 @@ from pipelines.contracts import CtcVocabulary, Word
 def timed_words(
     vocabulary: CtcVocabulary,
     tokens: Sequence[int],
-    frames: Sequence[tuple[int, int]],
+    frames: Sequence[Sequence[int]],
     confidences: Sequence[float],
     frame_shift_s: float,
 ) -> tuple[Word, ...]:

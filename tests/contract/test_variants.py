@@ -33,6 +33,7 @@ from pipelines.contracts import (
 from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.registry import Context
+from tests.contract.options import needed_options
 from tests.small_ctc import LABELS, write_small_ctc
 
 ORDER = ("memory", "kernel", "acoustic", "decoder")
@@ -61,7 +62,7 @@ def opened(variant_id: str, family: str, folder: Path) -> Iterator[Any]:
         if axis in ORDER:
             for below in ORDER[: ORDER.index(axis)]:
                 parts[below] = stack.enter_context(registry.get(variants[below]).open(context))
-        yield stack.enter_context(variant.open(context))
+        yield stack.enter_context(variant.open(context, **needed_options(variant, folder)))
 
 
 def tone(seconds: float) -> np.ndarray:
