@@ -25,11 +25,12 @@ from training.config import Augmentation, TrainingConfig
 from training.data import Utterance, batches, load_speech
 from training.evaluate import error_rates, padded, spread, transcribe
 from training.exported import export, load_exported, load_known, own_state
-from training.network import CARRY_SAMPLES, Network
+from training.network import CARRY_SAMPLES, Network, factored
 from training.pretrained import encoder_state
 
 Batch = tuple[Tensor, Tensor, list[list[int]]]
 """Waveforms, their lengths, and the characters of their transcripts."""
+LOG_EVERY = 20
 DEV_EACH = 60
 """Utterances of each dev corpus that the word error rate while training is measured on."""
 
@@ -65,6 +66,7 @@ class Trainer:
         state = encoder_state()
         for folder in config.init:
             state |= own_state(Path(folder))
+        state |= factored(state, config.model.stem_rank)
         missing = load_known(self.network, state)
         _say(f"not in the start weights: {', '.join(missing) or 'none'}")
         if config.model.streaming and float(self.network.stem_std) == 1:
@@ -128,19 +130,17 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         start = time.monotonic() - self.elapsed_s
-        sums: dict[str, float] = {}
+        recent: list[dict[str, float]] = []
         for samples, lengths, targets in self._prefetched():
             losses = self._learn(samples, lengths, targets)
             self.step += 1
             self.elapsed_s = time.monotonic() - start
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            if self.step % 20 == 0:
-                self._log(
-                    {"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "lr": self.learning_rate(self.step)}
-                    | {name: round(value / 20, 4) for name, value in sums.items()}
-                )
-                sums = {}
+            recent.append(losses)
+            if self.step % LOG_EVERY == 0:
+                means = {name: round(sum(one[name] for one in recent) / len(recent), 4) for name in losses}
+                rate = self.learning_rate(self.step)
+                self._log({"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "lr": round(rate, 4)} | means)
+                recent = []
             last = self.step >= self.config.steps
             if self.step % self.config.evaluate_every == 0 or last:
                 self._evaluate()

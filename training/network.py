@@ -135,6 +135,24 @@ class Factored(nn.Module):
         return self.up(self.down(x))
 
 
+def factored(state: dict[str, Tensor], ranks: tuple[int, int]) -> dict[str, Tensor]:
+    """The best two factors of whole convolutions, by singular values, under the names of `Factored`.
+
+    Factors that are already in `state` stay as they are.
+    """
+    found: dict[str, Tensor] = {}
+    for name, rank in zip(("conv2", "conv3"), ranks, strict=True):
+        if not rank or f"{name}.down.weight" in state:
+            continue
+        whole = state[f"{name}.weight"]
+        left, values, right = torch.linalg.svd(whole.flatten(1), full_matrices=False)
+        roots = values[:rank].sqrt()
+        found[f"{name}.down.weight"] = (roots[:, None] * right[:rank]).view(rank, *whole.shape[1:])
+        found[f"{name}.up.weight"] = (left[:, :rank] * roots)[..., None]
+        found[f"{name}.up.bias"] = state[f"{name}.bias"]
+    return found
+
+
 class Affine(nn.Module):
     """Gain and bias of each channel of (batch, channels, time)."""
 

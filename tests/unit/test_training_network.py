@@ -15,7 +15,7 @@ from pipelines.paths import models_dir  # noqa: E402
 from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
 from training.exported import load_exported, load_known  # noqa: E402
 from training.loop import Trainer, ctc_loss, mask_spans  # noqa: E402
-from training.network import Network  # noqa: E402
+from training.network import Network, factored  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
 
 
@@ -129,3 +129,17 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path: Path, corpu
     assert torch.equal(whole["layers.0.mlp.fc1.weight"], start["layers.0.mlp.fc1.weight"])
     log = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "wer" in entry] == [2, 4]
+
+
+def test_a_convolution_of_full_rank_is_its_factors() -> None:
+    torch.manual_seed(0)
+    small = {"conv2.weight": torch.randn(12, 3, 4), "conv2.bias": torch.randn(12)}
+    parts = factored(small, (12, 0))
+    x = torch.randn(2, 3, 40)
+    whole = torch.nn.functional.conv1d(x, small["conv2.weight"], small["conv2.bias"], stride=3)
+    down = torch.nn.functional.conv1d(x, parts["conv2.down.weight"], stride=3)
+    up = torch.nn.functional.conv1d(down, parts["conv2.up.weight"], parts["conv2.up.bias"])
+    torch.testing.assert_close(up, whole, rtol=1e-4, atol=1e-4)
+    assert factored({**small, **parts}, (12, 0)) == {}
+    assert parts["conv2.down.weight"].shape == (12, 3, 4)
+    assert factored(small, (5, 0))["conv2.up.weight"].shape == (12, 5, 1)
