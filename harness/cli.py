@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from harness.commands import bench, corpus, env, graph, models, report, setup, transcribe, variants
+from harness.commands import bench, compare, corpus, env, gate, graph, models, report, setup, transcribe, variants
 from pipelines.errors import AmiraError
 
 INTERRUPTED = 130
@@ -33,6 +33,8 @@ cli.command("variants")(variants.variants)
 cli.command("transcribe")(transcribe.transcribe)
 cli.command("bench")(bench.bench)
 cli.command("report")(report.report)
+cli.command("compare")(compare.compare)
+cli.add_typer(gate.app, name="gate")
 cli.command("env")(env.env)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ STDERR_LINES = 200
 STDERR_LINE_BYTES = 4096
 TERMINATION_GRACE_S = 2.0
 CGROUPS = Path("/sys/fs/cgroup")
+WORKER = Path(__file__).with_name("worker.py")
 
 Event = dict[str, Any]
 
@@ -32,12 +33,16 @@ class WorkerProcess:
         peak_rss_bytes: The largest peak of resident memory seen so far.
     """
 
-    def __init__(self, job_file: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, job_file: Path, environment: Mapping[str, str], *, python: str = sys.executable, fds: Sequence[int] = ()
+    ) -> None:
         """Start the worker.
 
         Args:
             job_file: The `Job` that it does, as JSON.
             environment: Variables that it has besides those of this process, or instead of them.
+            python: The interpreter that runs it.
+            fds: Descriptors that it gets besides. From now on they are its own: they are closed here.
         """
         self.peak_rss_bytes = 0
         self._partial: dict[int, bytes] = {}
@@ -48,14 +53,15 @@ class WorkerProcess:
         report, worker_end = os.pipe()
         errors, worker_errors = os.pipe()
         try:
-            # -P: a folder called `harness` in the working directory is not ours.
-            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "harness.worker"]
+            # -P: a folder called `harness` in the working directory is not ours. The worker is named by its file, for
+            # in another checkout's process this one's worker measures: both sides have the same instrument.
+            command = [python, "-P", "-X", "faulthandler", str(WORKER)]
             self._process = subprocess.Popen(
                 [*command, str(job_file), str(worker_end)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=worker_errors,
-                pass_fds=(worker_end,),
+                pass_fds=(worker_end, *fds),
                 env={**os.environ, **environment},
                 # Ctrl-C in the terminal reaches the parent alone, which then ends the worker in order.
                 start_new_session=True,
@@ -65,8 +71,8 @@ class WorkerProcess:
             os.close(errors)
             raise
         finally:
-            os.close(worker_end)
-            os.close(worker_errors)
+            for fd in (worker_end, worker_errors, *fds):
+                os.close(fd)
         self._report, self._errors = report, errors
         self.pid = self._process.pid
         for fd in (report, errors):

@@ -38,6 +38,8 @@ class Case(Model):
         pipeline: The configuration that runs.
         compare_to: Id of the case that it is compared with, `None` for none.
         rung: Whether it is a rung of the plan's ladder.
+        side: Which checkout runs it where two are compared (`harness.side`); `None` for this one.
+        of: Id of the plan's case that it is one side of; `None` where it is no side.
     """
 
     id: str
@@ -45,6 +47,8 @@ class Case(Model):
     pipeline: PipelineConfig
     compare_to: str | None = None
     rung: bool = False
+    side: str | None = None
+    of: str | None = None
 
 
 class CaseEntry(Model):
@@ -76,7 +80,11 @@ class Utterance(Model):
 
 
 class Manifest(Model):
-    """Everything about a run but its samples; `laps` is how often each process goes through the corpus."""
+    """Everything about a run but its samples.
+
+    `laps` is how often each process goes through the corpus; `sides` is the code of each side of a comparison of two
+    checkouts, by name, where the run is one.
+    """
 
     schema_version: int
     run: str
@@ -94,6 +102,7 @@ class Manifest(Model):
     cases: tuple[CaseEntry, ...]
     utterances: tuple[Utterance, ...]
     fingerprint: dict[str, Any]
+    sides: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

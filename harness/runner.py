@@ -6,7 +6,9 @@ import contextlib
 import os
 import random
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -28,6 +30,7 @@ from harness.records import (
 )
 from harness.resume import check_resumable
 from harness.scratch import Scratch, write_scratch
+from harness.side import Side
 from harness.stop import Stop
 from harness.store import Run, open_run
 from harness.watch import Watched, watch
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 
 Pair = tuple[str, int]
 """A case id and a repeat: what one process measures."""
+Block = tuple[tuple[Case, int], ...]
+"""Cases of one repeat that are measured at the same time, taking turns call by call; mostly one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,7 @@ def run_plan(
     runs_dir: Path,
     reporter: Reporter,
     resume: Path | None = None,
+    sides: Mapping[str, Side] | None = None,
 ) -> RunOutcome:
     """Measure every case of a plan.
 
@@ -78,6 +84,7 @@ def run_plan(
         runs_dir: Folder that gets the run's folder.
         reporter: Hears what happens.
         resume: Folder of an interrupted run of the same plan to continue.
+        sides: The checkouts that the plan's cases name; none for a plan that is no comparison of checkouts.
 
     Raises:
         NothingMeasuredError: The run ended without one sample; its folder says why.
@@ -94,13 +101,16 @@ def run_plan(
         before = None if resume is None else open_run(resume)
         if resume is None or before is None:
             path = new_run_folder(runs_dir, plan.name)
-            recorder = Recorder.create(path, _manifest(path.name, plan, entries, scratch.utterances, facts))
+            manifest = _manifest(path.name, plan, entries, scratch.utterances, facts)
+            codes = {name: side.code for name, side in (sides or {}).items()}
+            recorder = Recorder.create(path, manifest.model_copy(update={"sides": codes}))
         else:
             check_resumable(before.manifest, plan, entries, scratch.utterances, facts)
             recorder = Recorder.resume(resume)
         stack.enter_context(recorder)
         stop = stack.enter_context(Stop())
-        measurement = _Measurement(plan, models_dir.absolute(), scratch, recorder, reporter, stop, before)
+        here = Side.here(models_dir.absolute())
+        measurement = _Measurement(plan, here, sides or {}, scratch, recorder, reporter, stop, before)
         return measurement.run([entry for entry in entries if entry.unavailable_reason is None])
 
 
@@ -110,15 +120,17 @@ class _Measurement:
     def __init__(
         self,
         plan: Plan,
-        models_dir: Path,
+        here: Side,
+        sides: Mapping[str, Side],
         scratch: Scratch,
         recorder: Recorder,
         reporter: Reporter,
         stop: Stop,
         before: Run | None,
     ) -> None:
-        self._plan, self._models_dir, self._scratch = plan, models_dir, scratch
+        self._plan, self._here, self._sides, self._scratch = plan, here, sides, scratch
         self._recorder, self._reporter, self._stop = recorder, reporter, stop
+        self._keeping = threading.Lock()
         records = before.processes if before else ()
         self._done: set[Pair] = {(record.case, record.repeat) for record in records}
         self._failures = [record for record in records if record.status == "failed"]
@@ -132,14 +144,14 @@ class _Measurement:
 
     def run(self, entries: Sequence[CaseEntry]) -> RunOutcome:
         """Measure what is missing, and close the run."""
-        pairs = self._missing(entries)
+        blocks = self._missing(entries)
         self._reporter.started(
             self._recorder.path.name,
-            [(case.id, repeat) for case, repeat in pairs],
+            [(case.id, repeat) for block in blocks for case, repeat in block],
             self._plan.warm_up + self._plan.laps * len(self._scratch.utterances),
         )
         try:
-            status = self._measure_all(pairs)
+            status = self._measure_all(blocks)
             self._recorder.finish(status)
         except AmiraError:
             # The disk refused. Saying so in the manifest may fail for the same reason; the first error counts.
@@ -150,43 +162,83 @@ class _Measurement:
             raise self._nothing_measured()
         return RunOutcome(self._recorder.path, status, tuple(self._failures))
 
-    def _missing(self, entries: Sequence[CaseEntry]) -> list[tuple[Case, int]]:
+    def _missing(self, entries: Sequence[CaseEntry]) -> list[Block]:
         """What is still to be measured, in order: the cases shuffled anew in each repeat.
 
-        So no case always comes after the same neighbour, and a machine that gets slower hits all of them.
+        So no case always comes after the same neighbour, and a machine that gets slower hits all of them. The sides
+        of one case stay together, and take turns in going first.
         """
         failed = {record.case for record in self._failures}
-        pairs = []
+        blocks: list[Block] = []
         for repeat in range(self._plan.repeats):
-            cases = [entry.case for entry in entries]
-            random.Random(f"{self._plan.seed}/{repeat}").shuffle(cases)
-            pairs += [(case, repeat) for case in cases if case.id not in failed and (case.id, repeat) not in self._done]
-        return pairs
+            together: dict[str, list[Case]] = {}
+            for entry in entries:
+                together.setdefault(entry.case.of or entry.case.id, []).append(entry.case)
+            groups = list(together.values())
+            random.Random(f"{self._plan.seed}/{repeat}").shuffle(groups)
+            for cases in groups:
+                first = repeat % len(cases)
+                wanted = [
+                    (case, repeat)
+                    for case in (*cases[first:], *cases[:first])
+                    if case.id not in failed and (case.id, repeat) not in self._done
+                ]
+                if wanted:
+                    blocks.append(tuple(wanted))
+        return blocks
 
-    def _measure_all(self, pairs: Sequence[tuple[Case, int]]) -> RunStatus:
+    def _measure_all(self, blocks: Sequence[Block]) -> RunStatus:
         failed: set[str] = set()
-        for case, repeat in pairs:
-            if case.id in failed:
-                self._reporter.dropped(case.id, repeat)
-                continue
-            record = None if self._stop.requested else self._measure(case, repeat)
-            if record is None:
+        for block in blocks:
+            for case, repeat in block:
+                if case.id in failed:
+                    self._reporter.dropped(case.id, repeat)
+            live = [(case, repeat) for case, repeat in block if case.id not in failed]
+            records = [None] if live and self._stop.requested else self._measure_together(live)
+            for record in filter(None, records):
+                kept = self._final(record) if record.status == "failed" else record
+                if kept.status == "failed":
+                    failed.add(kept.case)
+                    self._failures.append(kept)
+                self._recorder.process(kept)
+                self._reporter.process_done(kept)
+            if None in records:
                 self._reporter.message(f"{self._stop.requested}: what was measured is kept, the run can be resumed")
                 return "interrupted"
-            if record.status == "failed":
-                record = self._final(record)
-                failed.add(case.id)
-                self._failures.append(record)
-            self._recorder.process(record)
-            self._reporter.process_done(record)
         return "complete"
 
-    def _measure(self, case: Case, repeat: int) -> ProcessRecord | None:
-        """Run one process to its end; `None` if the user stopped it."""
+    def _measure_together(self, block: Sequence[tuple[Case, int]]) -> list[ProcessRecord | None]:
+        """Run the processes of a block to their ends; `None` for one that the user stopped."""
+        if len(block) < 2:
+            return [self._measure(case, repeat, 0, None) for case, repeat in block]
+        pipes = [os.pipe() for _ in block]
+        os.write(pipes[0][1], b".")
+        turns = [(pipes[place][0], pipes[(place + 1) % len(block)][1]) for place in range(len(block))]
+        with ThreadPoolExecutor(len(block)) as pool:
+            return list(
+                pool.map(
+                    self._measure,
+                    (case for case, _ in block),
+                    (repeat for _, repeat in block),
+                    range(len(block)),
+                    turns,
+                )
+            )
+
+    def _measure(self, case: Case, repeat: int, place: int, turn: tuple[int, int] | None) -> ProcessRecord | None:
+        """Run one process to its end; `None` if the user stopped it.
+
+        Args:
+            case: What it measures.
+            repeat: In which repeat.
+            place: Its place in its block.
+            turn: Its ends of the block's ring (`harness.worker`).
+        """
+        side = self._sides[case.side] if case.side else self._here
         self._reporter.process_started(case.id, repeat)
         job = Job(
             pipeline=case.pipeline.model_dump(mode="json"),
-            models_dir=str(self._models_dir),
+            models_dir=str(side.models_dir),
             audio=str(self._scratch.audio),
             utterances=self._scratch.sizes,
             warm_up=self._plan.warm_up,
@@ -195,6 +247,7 @@ class _Measurement:
             memory_limit_mib=self._plan.memory_limit_mib,
             spawned_ns=perf_counter_ns(),
             parent=os.getpid(),
+            turn=turn,
         )
         watched = Watched(
             case=case.id,
@@ -203,14 +256,23 @@ class _Measurement:
             on_sample=self._keep,
             on_note=self._reporter.message,
             stopped=lambda: self._stop.requested is not None,
-            environment=process_environment(case.pipeline, os.environ),
+            environment={**side.environment, **process_environment(case.pipeline, {**os.environ, **side.environment})},
+            python=side.python,
+            fds=turn or (),
         )
-        return watch(job, self._scratch.job_file(job), watched)
+        try:
+            job_file = self._scratch.job_file(job, place)
+        except AmiraError:
+            for fd in watched.fds:  # or the others would wait for this one's turn for ever
+                os.close(fd)
+            raise
+        return watch(job, job_file, watched)
 
     def _keep(self, sample: Sample) -> None:
-        self._recorder.sample(sample)
-        self._samples += sample.phase == "steady"
-        self._reporter.sample(sample)
+        with self._keeping:
+            self._recorder.sample(sample)
+            self._samples += sample.phase == "steady"
+            self._reporter.sample(sample)
 
     def _final(self, record: ProcessRecord) -> ProcessRecord:
         """A failed record, which says what its failure means for the repeats after it."""
@@ -227,7 +289,8 @@ class _Measurement:
         ]
         return NothingMeasuredError(
             f"run '{self._recorder.path.name}' measured nothing, for no case could be run to its end: "
-            f"{'; '.join(reasons)}. Mend one of them and run the plan again."
+            f"{'; '.join(reasons)}. Mend one of them and run the plan again.",
+            self._recorder.path,
         )
 
 

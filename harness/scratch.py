@@ -33,13 +33,13 @@ class Scratch:
     utterances: tuple[Utterance, ...]
     sizes: tuple[tuple[str, int], ...]
 
-    def job_file(self, job: Job) -> Path:
-        """Write a job for a worker to read.
+    def job_file(self, job: Job, place: int = 0) -> Path:
+        """Write a job for a worker to read; jobs that are done at the same time need different places.
 
         Raises:
             AmiraError: The disk refuses.
         """
-        path = self.audio.with_name("job.json")
+        path = self.audio.with_name(f"job-{place}.json")
         with _clear_errors(path.parent):
             path.write_text(job.to_json(), encoding="utf-8")
         return path

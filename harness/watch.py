@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Watched:
         on_note: Gets what is odd about the process and does not make it a failure.
         stopped: Whether the user wants to stop.
         environment: Variables that the process is started with besides those of this one.
+        python: The interpreter that runs it.
+        fds: Descriptors that the process gets, and that are closed here.
     """
 
     case: str
@@ -59,6 +62,8 @@ class Watched:
     on_note: Callable[[str], None]
     stopped: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=dict)
+    python: str = sys.executable
+    fds: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -87,6 +92,8 @@ class _Progress:
                 self.samples += 1
                 self.doing = self._next()
                 return event
+            case "waiting":
+                pass  # for its turn: a sign of life and no more
             case _:
                 self.end = event
         return None
@@ -105,7 +112,7 @@ def watch(job: Job, job_file: Path, watched: Watched) -> ProcessRecord | None:
         What became of it; `None` if the user stopped it half-way.
     """
     progress = _Progress(job.order())
-    with WorkerProcess(job_file, watched.environment) as worker:
+    with WorkerProcess(job_file, watched.environment, python=watched.python, fds=watched.fds) as worker:
         hang = _follow(worker, progress, watched)
         if progress.end is None and watched.stopped():
             return None

@@ -1,4 +1,4 @@
-"""The fresh process of one case for one repeat: `python -m harness.worker JOB_FILE REPORT_FD`.
+"""The fresh process of one case for one repeat: `python worker.py JOB_FILE REPORT_FD`.
 
 It reports JSON Lines on a pipe of its own, so that a library that prints does no harm. Nothing but the
 standard library is imported before the thread counts are set: OpenMP, BLAS and numba read them when loaded.
@@ -12,6 +12,7 @@ import json
 import os
 import random
 import resource
+import select
 import signal
 import sys
 import traceback
@@ -32,6 +33,7 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 PR_SET_PDEATHSIG = 1
+WAIT_S = 1.0
 OUT_OF_MEMORY = "out of memory"
 BAD_ALLOC = "bad_alloc"
 """How C++ says that it is out of memory, through whatever wraps it."""
@@ -52,6 +54,7 @@ class Job:
         memory_limit_mib: Private writable memory that this process may have; `None` for no limit.
         spawned_ns: `perf_counter_ns` when the parent started this process (the clock is the machine's).
         parent: Process id of the parent.
+        turn: Descriptors to wait on for this process's turn and to pass it on by; `None` where it is alone.
     """
 
     pipeline: dict[str, Any]
@@ -64,6 +67,7 @@ class Job:
     memory_limit_mib: int | None
     spawned_ns: int
     parent: int
+    turn: tuple[int, int] | None = None
 
     def to_json(self) -> str:
         """The text of the job file."""
@@ -98,6 +102,34 @@ class _Report:
             data = data[os.write(self._fd, data) :]
 
 
+class _Turns:
+    """Takes turns with the processes of the same block: a token goes around a ring of pipes.
+
+    So two cases that are compared run call by call, one right after the other: whatever the machine does meanwhile
+    hits both. A process whose neighbour has ended keeps the turn.
+    """
+
+    def __init__(self, ends: tuple[int, int] | None, report: _Report) -> None:
+        self._ends, self._report = ends, report
+        for fd in ends or ():
+            os.set_inheritable(fd, False)
+
+    def take(self) -> None:
+        """Wait for the token, with a sign of life every second."""
+        while self._ends and not select.select([self._ends[0]], [], [], WAIT_S)[0]:
+            self._report("waiting")
+        if self._ends and not os.read(self._ends[0], 1):
+            self._ends = None
+
+    def give(self) -> None:
+        """Pass the token on."""
+        try:
+            if self._ends:
+                os.write(self._ends[1], b".")
+        except BrokenPipeError:
+            self._ends = None
+
+
 def main() -> None:
     """Do the job that the command line names."""
     job_file, report_fd = sys.argv[1:]
@@ -120,23 +152,28 @@ def main() -> None:
 
 
 def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
+    turns = _Turns(job.turn, report)
+    turns.take()
+    spawned_ns = job.spawned_ns if job.turn is None else perf_counter_ns()
     from pipelines.assemble import open_pipeline
     from pipelines.config import PipelineConfig
 
     config = PipelineConfig(**job.pipeline)
-    report("imported", import_ns=perf_counter_ns() - job.spawned_ns, baseline_rss_bytes=_status()["VmRSS"])
+    report("imported", import_ns=perf_counter_ns() - spawned_ns, baseline_rss_bytes=_status()["VmRSS"])
     started = perf_counter_ns()
     with open_pipeline(config, Path(job.models_dir)) as pipeline:
         report("loaded", load_ns=perf_counter_ns() - started)
         started = perf_counter_ns()
         pipeline.warm_up()
         report("warm", warm_up_ns=perf_counter_ns() - started)
+        turns.give()
         for index, (phase, utterance) in enumerate(job.order()):
             if index == job.warm_up:
                 # What the start left behind is collected once, and what stays is never walked through again.
                 gc.collect()
                 gc.freeze()
             pcm = audio[utterance]
+            turns.take()
             # No collection during a timed call: it would fall on some calls by chance. It runs between them.
             gc.disable()
             cpu_started = process_time_ns()
@@ -156,6 +193,7 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
                 **_memory_now(),
                 **_result(transcript),
             )
+            turns.give()  # not before: what is left to do must not run beside the other's call
         end = {**_memory_at_end(), "threads": _status()["Threads"]}
     # Only now: a pipeline that cannot be closed has not done its job.
     report("done", cpu_s=process_time_ns() / 1e9, wall_s=(perf_counter_ns() - job.spawned_ns) / 1e9, **end)

@@ -1,7 +1,10 @@
 """Errors that a user can act on: each names the value, the cause, the alternatives and the remedy."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class AmiraError(Exception):
@@ -11,9 +14,13 @@ class AmiraError(Exception):
 
 
 class NothingMeasuredError(AmiraError):
-    """A benchmark ended without one usable sample."""
+    """A benchmark ended without one usable sample; `run` is its folder, where it has one."""
 
     exit_code = 4
+
+    def __init__(self, message: str, run: Path | None = None) -> None:
+        super().__init__(message)
+        self.run = run
 
 
 def unknown(kind: str, value: str, have: Iterable[str], remedy: str) -> AmiraError:

@@ -1,6 +1,6 @@
-"""The statistics behind every claim: quantiles, bootstrap intervals, paired ratios, verdicts.
+"""The paired ratio: how many times less one case needs than another, and what may be said of it.
 
-**The paired ratio.** Two cases are measured interleaved; their samples pair by repeat and utterance. With
+Two cases are measured interleaved; their samples pair by repeat and utterance. With
 `d[r, u] = log(baseline[r, u] / candidate[r, u])`, the effect is the geometric mean over utterances,
 `exp(mean_u(mean_r(d)))`: above 1, the candidate is faster.
 
@@ -23,35 +23,22 @@ it and the ratio says so in its note.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from harness.stats.samples import CONFIDENCE, RESAMPLES, SEED, Floats, Interval
 from pipelines.errors import AmiraError
 
-Floats = npt.NDArray[np.float64]
 Verdict = Literal["faster", "slower", "less", "more", "no effect", "unclear"]
 
-CONFIDENCE = 0.95
 NO_EFFECT_MARGIN = 0.02
 """A ratio whose whole interval lies within 1 ± this has, for all that matters, no effect."""
 ASSUMED_PROCESS_FACTOR = 1.25
 """How far one process pair may be off, either way, where a single repeat does not let us measure it."""
-RESAMPLES = 2_000
-SEED = 20_250_301
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,69 +60,6 @@ class Ratio:
     repeats: int
     utterances: int
     note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """Quantiles of `n` samples, in their unit.
-
-    Attributes:
-        p50: Median.
-        p90: Ninth decile.
-        p99: 99th percentile.
-        n: Samples.
-        p99_bounded: Whether `n` is enough for the largest sample to lie above the true p99 with 95 %
-            confidence; where not, `p99` says little beyond "the largest seen".
-    """
-
-    p50: float
-    p90: float
-    p99: float
-    n: int
-    p99_bounded: bool
-
-
-def quantiles(values: npt.ArrayLike) -> Quantiles:
-    """The p50, p90 and p99 of the samples, linearly interpolated.
-
-    Args:
-        values: Samples (n,), any unit, n at least 1.
-    """
-    samples = _finite(values)
-    p50, p90, p99 = (float(value) for value in np.quantile(samples, (0.5, 0.9, 0.99)))
-    return Quantiles(p50, p90, p99, samples.size, samples.size >= samples_to_bound(0.99))
-
-
-def samples_to_bound(quantile: float) -> int:
-    """Samples of which the largest exceeds `quantile` with 95 % confidence (Wilks, 1941): 299 for 0.99."""
-    return int(np.ceil(np.log(1 - CONFIDENCE) / np.log(quantile)))
-
-
-def bootstrap_interval(values: npt.ArrayLike, statistic: Callable[..., Any] = np.mean) -> Interval:
-    """A statistic and its bias-corrected, accelerated bootstrap interval.
-
-    Args:
-        values: Independent samples (n,), n at least 1.
-        statistic: Takes an array and `axis`, e.g. `np.mean` or `np.median`.
-
-    Returns:
-        The interval; it has no width where there is one sample or all samples are equal.
-    """
-    from scipy import stats as scipy_stats
-
-    samples = _finite(values)
-    value = float(np.asarray(statistic(samples, axis=-1)))
-    if samples.size == 1 or np.ptp(samples) == 0:
-        return Interval(value, value, value)
-    result = scipy_stats.bootstrap(
-        [samples.tolist()],
-        statistic,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        rng=np.random.default_rng(SEED),
-    )
-    return Interval(value, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def paired_ratio(baseline: npt.ArrayLike, candidate: npt.ArrayLike) -> Ratio:
@@ -217,13 +141,6 @@ def verdict(
     if low > 1:
         return better
     return worse if high < 1 else "unclear"
-
-
-def _finite(values: npt.ArrayLike) -> Floats:
-    samples = np.asarray(values, np.float64).ravel()
-    if samples.size == 0 or not np.isfinite(samples).all():
-        raise AmiraError(f"statistics need at least one sample and finite ones; got {samples.size} samples.")
-    return samples
 
 
 def _repeat_effects(values: Floats) -> Floats:

@@ -1,0 +1,134 @@
+"""`amira gate`: is the candidate worse than the baseline?"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.output import Json, print_json, say
+
+if TYPE_CHECKING:
+    from harness.gate.config import GateConfig
+    from harness.gate.measure import Bench
+    from harness.gate.result import Result
+
+app = typer.Typer(
+    invoke_without_command=True,
+    help="""Stop a regression: compare this checkout with a baseline in speed, memory and accuracy, and exit with the verdict.
+
+    Exit codes: 0 fine, 1 regression, 2 wrong usage or not comparable, 3 too noisy to say, 4 nothing measured.
+
+    Examples:
+
+    amira gate --against main              both checkouts, measured together: the way to be sure
+
+    amira gate --baseline auto             against the stored baseline of this machine: quicker, blunter
+
+    amira gate --baseline A --candidate B  two stored runs; nothing is measured
+
+    amira gate save latest                 keep a run as this machine's baseline
+
+    amira gate calibrate                   how often the gate itself is wrong
+    """,
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Margins, repeats, budget. By default ci/gate.toml.")
+]
+
+
+@app.callback()
+def gate(
+    context: typer.Context,
+    plan: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="What to measure, if not the configured plan.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="COMMIT", help="The baseline is this commit, measured beside the candidate.")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="The baseline is a stored run, or 'auto' for that of this machine."),
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(metavar="RUN", help="With --baseline: judge this stored run and measure nothing.")
+    ] = None,
+    config: Config = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for gate.json, gate.md and junit.xml.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare this checkout with a baseline; see `amira gate --help`."""
+    if context.invoked_subcommand is not None:
+        return
+    from harness.gate.formats import markdown, write
+    from pipelines.errors import AmiraError
+    from pipelines.paths import home
+
+    if against is not None and baseline is not None:
+        raise AmiraError("--against and --baseline are two baselines. Give one of them.")
+    if candidate is not None and baseline is None:
+        raise AmiraError("--candidate is a stored run, so the baseline must be one, too. Name it with --baseline RUN.")
+    settings = _settings(config)
+    result = _result(settings, plan, against, baseline, candidate)
+    paths = write(result, output or home() / "reports" / "gate")
+    say(f"verdict: {paths[1]}")
+    if json:
+        print_json(result.to_json())
+    else:
+        print(markdown(result))
+    sys.exit(result.exit_code)
+
+
+@app.command()
+def save(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name, or 'latest'.")] = "latest",
+) -> None:
+    """Keep a stored run as the baseline of its plan on its machine, under ci/baselines/."""
+    from harness.gate.baselines import save as keep
+    from harness.store import find_run, open_run
+
+    say(f"baseline: {keep(open_run(find_run(run)), _baselines())}")
+
+
+def _baselines() -> Path:
+    from pipelines.paths import home
+
+    return home() / "ci" / "baselines"
+
+
+def _settings(path: Path | None) -> GateConfig:
+    from harness.gate.config import DEFAULT, load_gate
+    from pipelines.paths import home
+
+    return load_gate(path or home() / DEFAULT)
+
+
+def _result(
+    config: GateConfig, plan: str | None, against: str | None, baseline: str | None, candidate: str | None
+) -> Result:
+    from harness.gate import run
+
+    if baseline is None:
+        return run.against_commit(config, _bench(config, plan), against or config.against, say)
+    if candidate is not None:
+        return run.stored(config, baseline, candidate)
+    return run.against_stored(config, _bench(config, plan), baseline, _baselines())
+
+
+def _bench(config: GateConfig, plan: str | None) -> Bench:
+    from harness.corpus import load_corpus
+    from harness.gate.measure import Bench
+    from harness.plan import find_plan, load_plan
+    from harness.progress import reporter
+    from pipelines.models.card import check_built
+    from pipelines.paths import models_dir, runs_dir
+
+    loaded = load_plan(find_plan(plan or config.plan)).model_copy(update={"repeats": config.repeats.batch})
+    for model in sorted({case.pipeline.model for case in loaded.cases}):
+        check_built(models_dir() / model)
+    return Bench(loaded, load_corpus(loaded.corpus_location), models_dir(), runs_dir(), reporter)
