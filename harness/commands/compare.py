@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from harness.commands.gate import settings
 from harness.output import Json, print_json
 
 
@@ -30,16 +31,14 @@ def compare(
 
     Exit codes: 0 no regression was shown, 1 a regression, 2 the runs cannot be compared, 4 no case is in both.
     """
-    from harness.gate.config import DEFAULT, load_gate
     from harness.gate.formats import markdown
     from harness.gate.run import stored
     from pipelines.errors import AmiraError
-    from pipelines.paths import home
 
     if len(runs) < 2:
         raise AmiraError(f"there is one run, '{runs[0]}': name another to compare it with.")
-    settings = load_gate(config or home() / DEFAULT)
-    results = [stored(settings, runs[0], other, anyway=anyway) for other in runs[1:]]
+    guarded = settings(config)
+    results = [stored(guarded, runs[0], other, anyway=anyway) for other in runs[1:]]
     if json:
         print_json([result.to_json() for result in results])
     else:

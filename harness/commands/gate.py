@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     invoke_without_command=True,
-    help="""Stop a regression: compare this checkout with a baseline in speed, memory and accuracy, and exit with the verdict.
+    help="""Stop a regression: compare this checkout with a baseline in speed, memory and accuracy.
 
     Exit codes: 0 fine, 1 regression, 2 wrong usage or not comparable, 3 too noisy to say, 4 nothing measured.
 
@@ -73,8 +73,7 @@ def gate(
         raise AmiraError("--against and --baseline are two baselines. Give one of them.")
     if candidate is not None and baseline is None:
         raise AmiraError("--candidate is a stored run, so the baseline must be one, too. Name it with --baseline RUN.")
-    settings = _settings(config)
-    result = _result(settings, plan, against, baseline, candidate)
+    result = _result(settings(config), plan, against, baseline, candidate)
     paths = write(result, output or home() / "reports" / "gate")
     say(f"verdict: {paths[1]}")
     if json:
@@ -101,11 +100,16 @@ def _baselines() -> Path:
     return home() / "ci" / "baselines"
 
 
-def _settings(path: Path | None) -> GateConfig:
-    from harness.gate.config import DEFAULT, load_gate
+def settings(path: Path | None) -> GateConfig:
+    """The configuration of a path, or of `ci/gate.toml`, or where that is not there the default of every key."""
+    from harness.gate.config import DEFAULT, GateConfig, load_gate
     from pipelines.paths import home
 
-    return load_gate(path or home() / DEFAULT)
+    default = home() / DEFAULT
+    if path is None and not default.is_file():
+        say(f"there is no {DEFAULT}: every key has its default")
+        return GateConfig()
+    return load_gate(path or default)
 
 
 def _result(

@@ -53,10 +53,11 @@ def _effect(
         length[block] = length.get(block, 0) + before[name].reference_length
     found = stats.blocked_rate_interval(np.array(list(more.values())), np.array(list(length.values())))
     test = matched_pairs((references[name], baseline[name], candidate[name]) for name in names)
+    unknown = None if changed else 0.0  # the same texts are no less accurate, however few they are
     return AccuracyEffect(
         found.value,
-        None if isnan(found.low) else found.low,
-        None if isnan(found.high) else found.high,
+        unknown if isnan(found.low) else found.low,
+        unknown if isnan(found.high) else found.high,
         len(names),
         len(changed),
         test.p_value,

@@ -64,8 +64,9 @@ def find(root: Path, facts: Mapping[str, Any], plan: str) -> Path:
         return folder
     have = sorted(path.parent.parent.name for path in root.glob(f"*/{plan}/{MANIFEST}"))
     raise AmiraError(
-        f"plan '{plan}' has no baseline for this machine (fingerprint {key(facts)}); have: {', '.join(have) or 'none'}. "
-        f"Make one: amira bench {plan}, then amira gate save latest. Or compare with a commit: amira gate --against main"
+        f"plan '{plan}' has no baseline for this machine (fingerprint {key(facts)}); "
+        f"have: {', '.join(have) or 'none'}. Make one: amira bench {plan}, then amira gate save latest. "
+        "Or compare with a commit: amira gate --against main"
     )
 
 

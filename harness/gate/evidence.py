@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from harness import stats
 from harness.measured import Measured
@@ -229,17 +230,16 @@ def _ordered(stages: set[str] | Mapping[str, int]) -> list[str]:
 
 
 def _median_over_laps(logs: stats.Floats) -> stats.Floats:
-    empty = np.isnan(logs).all(axis=2)
-    return np.asarray(np.where(empty, np.nan, np.nanmedian(np.where(empty[..., None], 0.0, logs), axis=2)), np.float64)
+    empty = np.asarray(np.isnan(logs).all(axis=2), np.bool_)
+    medians = np.nanmedian(np.where(np.expand_dims(empty, 2), 0.0, logs), axis=2)
+    return np.asarray(np.where(empty, np.nan, medians), np.float64)
 
 
 def _mean(per_utterance: stats.Floats) -> stats.Floats:
     """Mean over the utterances that every repeat has that has any; NaN for a repeat without."""
-    measured = np.asarray(~np.isnan(per_utterance))
-    repeats = measured.any(axis=1)
-    if not repeats.any():
-        return np.full(len(per_utterance), np.nan)
-    kept = measured[repeats].all(axis=0)
-    if not kept.any():
+    missing: npt.NDArray[np.bool_] = np.asarray(np.isnan(per_utterance), np.bool_)
+    repeats = np.flatnonzero(~missing.all(axis=1))
+    kept = np.flatnonzero(~missing[repeats].any(axis=0))
+    if not repeats.size or not kept.size:
         return np.full(len(per_utterance), np.nan)
     return np.asarray(per_utterance[:, kept].mean(axis=1), np.float64)

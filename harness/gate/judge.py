@@ -107,7 +107,7 @@ def said(row: Row) -> str:
 def verdict(change: float, low: float | None, high: float | None, margin: float) -> Word:
     """What an interval allows to be said; see the module's text."""
     if low is None or high is None:
-        return "fine" if change == 0 else "unclear"
+        return "unclear"
     if low > 0 and change > margin:
         return "worse"
     if high < 0 and change < -margin:

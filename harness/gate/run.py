@@ -100,7 +100,7 @@ def stored(config: GateConfig, baseline: str, candidate: str, *, anyway: bool = 
         _run_name(runs[0]),
         _run_name(runs[1]),
         "stored runs",
-        tuple(judge(evidence, config) for evidence in apart(*runs)),
+        tuple(judge(evidence, config) for evidence in apart(runs[0], runs[1])),
         tuple(run.manifest.run for run in runs),
         _machine(facts[1]),
         notes=tuple(dict.fromkeys(notes)),

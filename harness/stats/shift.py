@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.stats.samples import CONFIDENCE, Floats, finite
-from pipelines.errors import AmiraError
 
 EXACT_UP_TO = 50
 """Repeats up to which the rank distribution is counted; beyond, the normal one is as good."""
@@ -141,12 +140,8 @@ def _rank_sum_cut(n: int, m: int, tail: float) -> int:
 
 
 def _exact_cut(ways: Floats, tail: float) -> int:
-    """The smallest `cut` with P(statistic <= cut) >= tail: `cut` values below it are left outside."""
-    cumulative = np.cumsum(ways) / ways.sum()
-    cut = int(np.searchsorted(cumulative, tail, side="left"))
-    if cut < 1 and cumulative[0] > tail:
-        raise AmiraError("too few repeats for an interval from ranks; measure more of them.")
-    return max(cut, 1) - 1
+    """The largest `cut` with P(statistic <= cut) <= tail; the caller has seen to it that 0 is one."""
+    return int(np.searchsorted(np.cumsum(ways) / ways.sum(), tail, side="right")) - 1
 
 
 def _normal_cut(mean: float, deviation: float, tail: float) -> int:

@@ -79,6 +79,23 @@ class Sound(Engine):
     id = "peer/sound"
 
 
+class Staged(Engine):
+    """Two stages of honest work. The environment can make one slower, or the engine deaf or broken."""
+
+    id = "peer/staged"
+
+    def recognize(self, pcm: bytes | memoryview, trace: Trace) -> tuple[Hypotheses, int]:
+        slow, _, factor = os.environ.get("AMIRA_TEST_SLOW", "").partition(":")
+        if "AMIRA_TEST_BROKEN" in os.environ:
+            raise RuntimeError("the engine is broken")
+        for stage, work in (("acoustic", 20_000), ("decode", 40_000)):
+            with trace.span(stage):
+                sum(range(int(work * (float(factor) if stage == slow else 1))))
+        number = len(pcm) // 3200
+        text = "nothing" if "AMIRA_TEST_DEAF" in os.environ else f"this is clip {number}"
+        return (Hypothesis(text, (), float("nan")),), 0
+
+
 class Witness(Engine):
     """Says under which conditions it was called."""
 
