@@ -91,8 +91,9 @@ def _no_vectorisation() -> Iterator[None]:
 def _shared_sources() -> str:
     """A digest of the modules that end up in every kernel; numba itself looks at the kernel's own file only."""
     digest = hashlib.sha256()
-    for name in ("compile.py", "simd.py", "simd_math.py"):
-        digest.update((Path(__file__).parent / name).read_bytes())
+    here = Path(__file__).parent
+    for path in (here / "compile.py", *sorted(here.glob("simd*.py")), *sorted(here.glob("simd/*.py"))):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -10,7 +10,7 @@ from pipelines.models import card, model_card, source
 from pipelines.models.recipe import Progress, Recipe, tools
 
 NAME = "moonshine-aed"
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 
 _FILES = {
     "encoder-exported.fp32.onnx": "encoder as exported by its authors, folded (plain opset 14, for any runtime)",
@@ -22,6 +22,7 @@ _FILES = {
     "encoder.int8.onnx": "encoder with integer matrix products (shipped int8 weights, uint8 activations; FP32 stem)",
     "cross.int8.onnx": "`cross` with integer matrix products",
     "step.int8.onnx": "decoder step with the shipped int8 weights and block-wise 8-bit activations",
+    "panels.npz": "the shipped int8 weights of both halves, packed for `acoustic/simd`",
     "tokenizer.bin": "token table, as shipped",
     model_card.FILE: "what the pipelines read first: the model's family",
 }
@@ -56,9 +57,10 @@ def sources() -> dict[str, str]:
 
 
 def _build_into(folder: Path, progress: Progress) -> None:
+    import numpy as np
     import onnx
 
-    from pipelines.models import decoder_graph, encoder_graph, graph
+    from pipelines.models import decoder_graph, encoder_graph, graph, panels
     from pipelines.models.fold import fold, read_ort
     from pipelines.models.moonshine import Weights
 
@@ -84,6 +86,8 @@ def _build_into(folder: Path, progress: Progress) -> None:
     }
     for name, (linear, vocabulary) in steps.items():
         save(decoder_graph.step_graph(weights, linear, vocabulary), name)
+    progress(f"{NAME}: panels.npz")
+    np.savez(folder / "panels.npz", **panels.encoder_panels(encoder), **panels.decoder_panels(weights))  # type: ignore[arg-type]
     shutil.copyfile(paths[source.TOKENIZER], folder / "tokenizer.bin")
     (folder / model_card.FILE).write_text(_TOML, "utf-8")
     card.write(

@@ -50,7 +50,9 @@ def model(name: str) -> Iterator[EncoderDecoderModel]:
         yield opened
 
 
-@pytest.mark.parametrize("acoustic", ["ort@shipped", "ort@folded", "ort@fp32", "ort-shortlist@fp32", "ort@int8"])
+@pytest.mark.parametrize(
+    "acoustic", ["ort@shipped", "ort@folded", "ort@fp32", "ort-shortlist@fp32", "ort@int8", "simd@fp32"]
+)
 def test_beckett(acoustic: str, pcm: bytes) -> None:
     with pipeline(acoustic=acoustic, **PARTS) as opened:
         transcript = opened.transcribe(pcm)
@@ -64,7 +66,9 @@ def test_beckett_by_the_peer(pcm: bytes) -> None:
         assert opened.transcribe(pcm).text == BECKETT
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("ort@folded", 1e-4), ("ort@fp32", 1e-4), ("ort@int8", 0.1)])
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("ort@folded", 1e-4), ("ort@fp32", 1e-4), ("simd@fp32", 1e-4), ("ort@int8", 0.1)]
+)
 def test_encoder_equals_the_shipped_one(name: str, tolerance: float, samples: Float32) -> None:
     batch = AudioBatch(samples[:, :16_000], np.array([16_000]))
     with ExitStack() as stack:
@@ -84,16 +88,18 @@ def logits(opened: EncoderDecoderModel, samples: Float32, groups: list[list[int]
 TOKENS = [1, 12, 345, 6_789, 29, 881]
 
 
-def test_step_graph_equals_the_merged_decoder(samples: Float32) -> None:
+@pytest.mark.parametrize("name", ["ort@fp32", "simd@fp32"])
+def test_step_equals_the_merged_decoder(name: str, samples: Float32) -> None:
     one_by_one = [[token] for token in TOKENS]
-    with model("ort@shipped") as shipped, model("ort@fp32") as ours:
+    with model("ort@shipped") as shipped, model(name) as ours:
         expected = logits(shipped, samples[:, :32_000], one_by_one)
         np.testing.assert_allclose(logits(ours, samples[:, :32_000], one_by_one), expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("name", ["ort@fp32", "simd@fp32"])
 @pytest.mark.parametrize("groups", [[TOKENS], [TOKENS[:1], TOKENS[1:4], TOKENS[4:]]])
-def test_several_tokens_at_once_equal_one_by_one(groups: list[list[int]], samples: Float32) -> None:
-    with model("ort@fp32") as ours:
+def test_several_tokens_at_once_equal_one_by_one(groups: list[list[int]], name: str, samples: Float32) -> None:
+    with model(name) as ours:
         expected = logits(ours, samples[:, :32_000], [[token] for token in TOKENS])
         np.testing.assert_allclose(logits(ours, samples[:, :32_000], groups), expected, atol=2e-3)
 
