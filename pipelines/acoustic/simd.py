@@ -56,7 +56,7 @@ class SimdAed(MoonshineAed):
     """Moonshine on one thread, every product from the shipped int8 weights with FP32 arithmetic."""
 
     def __init__(self, context: Context, lanes: int) -> None:
-        folder = context.models_dir / context.model
+        folder = context.folder
         super().__init__(context.buffers, folder / "tokenizer.bin")
         arrays = _load(folder / PANELS)
         self._conv1 = arrays["encoder.conv1"]
@@ -169,7 +169,7 @@ class SimdFp32(Variant):
 
     id = "acoustic/simd@fp32"
     summary = "own compiled loops, FP32 arithmetic on the shipped int8 weights, no ONNX Runtime; one thread"
-    provides = "aed"
+    families = ("aed",)
 
     @classmethod
     def available(cls) -> Unavailable | None:

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from onnx import numpy_helper
 
 from kernels.dense import packed
 from pipelines.models.fold import FoldedModel
@@ -29,11 +28,9 @@ _SCORE_SCALE = 1 / math.sqrt(HEAD_WIDTH)
 def encoder_panels(folded: FoldedModel) -> Arrays:
     """The encoder: `conv1` apart, float32 as shipped; then conv2, conv3 and the layers' products."""
     weights = Weights.of_encoder(folded)
-    constants = {item.name: numpy_helper.to_array(item) for item in folded.model.graph.initializer}
-    nodes = {node.name: node for node in folded.model.graph.node}
-    kernel = constants[nodes["/conv1/Conv"].input[1]]
+    kernel = weights.kernel("conv1/Conv")
     products: list[Product] = [
-        (weights.convolution(f"{name}/Conv"), constants[nodes[f"/{name}/Conv"].input[2]]) for name in ("conv2", "conv3")
+        (weights.convolution(f"{name}/Conv"), weights.vector(f"{name}/Conv")) for name in ("conv2", "conv3")
     ]
     gains = [weights.vector(f"groupnorm/{part}").reshape(-1) for part in ("Mul", "Add")]
     for layer in range(LAYERS):
