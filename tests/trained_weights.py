@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -32,12 +34,33 @@ def upper_layers(layers: range = range(6, 8), labels: int = len(LABELS), seed: i
     return tensors
 
 
+def stream_weights(layers: int, ranks: tuple[int, int] = (0, 0), seed: int = 0) -> dict[str, np.ndarray]:
+    """What a size of `stream-ctc` commits: everything, with the stem's convolutions as two factors where ranked."""
+    rng = np.random.default_rng(seed + 1)
+
+    def kernel(outputs: int, inputs: int, width: int) -> np.ndarray:
+        return (rng.standard_normal((outputs, inputs, width)) / np.sqrt(inputs * width)).astype(np.float16)
+
+    tensors = upper_layers(range(layers), seed=seed)
+    tensors |= {"conv1.weight": 3 * kernel(WIDTH, 1, 127), "groupnorm.weight": np.ones(WIDTH, np.float16)}
+    tensors["groupnorm.bias"] = (0.1 * rng.standard_normal(WIDTH)).astype(np.float16)
+    for name, rank, inputs, outputs, width in (("conv2", ranks[0], 416, 832, 7), ("conv3", ranks[1], 832, 416, 3)):
+        bias = (0.1 * rng.standard_normal(outputs)).astype(np.float16)
+        if rank:
+            tensors |= {f"{name}.down.weight": kernel(rank, inputs, width), f"{name}.up.bias": bias}
+            tensors[f"{name}.up.weight"] = kernel(outputs, rank, 1)
+        else:
+            tensors |= {f"{name}.weight": kernel(outputs, inputs, width), f"{name}.bias": bias}
+    return tensors
+
+
 NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
-def write_weights(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
+def write_weights(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -> Path:
     """Write them as `model-repo/NAME` holds them; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "weights.safetensors")
     (folder / "tokens.txt").write_text("".join(f"{label} {index}\n" for index, label in enumerate(LABELS)), "utf-8")
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return folder

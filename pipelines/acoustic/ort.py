@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipelines.acoustic.moonshine import MoonshineAed
-from pipelines.acoustic.ort_ctc import open_ctc
-from pipelines.acoustic.sessions import bind_input, bind_output, open_session
+from pipelines.acoustic.open_ctc import OrtOptions, open_ctc
+from pipelines.acoustic.sessions import SessionOptions, bind_input, bind_output, open_session
 from pipelines.contracts import AcousticModel, Encoded, EncoderDecoderModel, Float32, Int64
+from pipelines.errors import AmiraError
 from pipelines.models.model_card import family
 from pipelines.models.moonshine import HEAD_WIDTH, HEADS, LAYERS, VOCABULARY, WIDTH
 from pipelines.registry import Context, Variant
@@ -39,11 +40,11 @@ class _State:
 class OrtAed(MoonshineAed):
     """Moonshine with our decoder graphs (`pipelines.models.decoder_graph`)."""
 
-    def __init__(self, context: Context, precision: str, step: str) -> None:
+    def __init__(self, context: Context, precision: str, step: str, options: SessionOptions) -> None:
         folder = context.folder
         super().__init__(context.buffers, folder / "tokenizer.bin")
         self._encoder, self._cross, self._step = (
-            open_session(folder / f"{name}.onnx", context.threads)
+            open_session(folder / f"{name}.onnx", context.threads, options)
             for name in (f"encoder.{precision}", f"cross.{precision}", step)
         )
 
@@ -115,18 +116,21 @@ class OrtAed(MoonshineAed):
 
 
 class _Ort(Variant):
+    options = OrtOptions
     precision: ClassVar[str]
     step: ClassVar[str]
     """Which step graph an attention decoder runs."""
 
     @classmethod
     @contextmanager
-    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel | AcousticModel]:
+    def _open_impl(cls, context: Context, options: OrtOptions) -> Iterator[EncoderDecoderModel | AcousticModel]:
         if family(context.folder) == "ctc":
-            with open_ctc(context, cls.precision) as model:
+            with open_ctc(context, cls.precision, options) as model:
                 yield model
+        elif options.chunk_frames is not None:
+            raise AmiraError(f"'{cls.id}': chunk_frames is for streaming models, and '{context.model}' is none")
         else:
-            yield OrtAed(context, cls.precision, cls.step)
+            yield OrtAed(context, cls.precision, cls.step, options)
 
 
 class Fp32(_Ort):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
-from pipelines.acoustic.sessions import bind_input, bind_output, open_session
-from pipelines.acoustic.tokens import TokenList, find_blank, read_symbols
-from pipelines.contracts import SAMPLE_RATE, AcousticModel, AudioBatch, Buffers, CtcVocabulary, Float32, Int64, LogProbs
-from pipelines.models.model_card import CtcCard, ctc_card, file_of
-from pipelines.registry import Context
+from pipelines.acoustic.sessions import bind_input, bind_output
+from pipelines.contracts import SAMPLE_RATE, AudioBatch, Buffers, CtcVocabulary, Float32, Int64, LogProbs
+from pipelines.models.model_card import WholeClip
 
 WARM_UP_S = 1.0
 
@@ -23,10 +20,11 @@ class OrtCtc:
     Inputs and outputs are bound; the outputs are leased from the pipeline's buffers and go back at the next call.
     """
 
-    def __init__(self, card: CtcCard, vocabulary: TokenList, session: Any, buffers: Buffers) -> None:
+    def __init__(self, clip: WholeClip, vocabulary: CtcVocabulary, session: Any, buffers: Buffers) -> None:
+        self._clip = clip
         self.vocabulary: CtcVocabulary = vocabulary
-        self.frame_shift_s = card.output.shift_samples / SAMPLE_RATE
-        self._card, self._session, self._buffers = card, session, buffers
+        self.frame_shift_s = clip.shift_samples / SAMPLE_RATE
+        self._session, self._buffers = session, buffers
         self._held = ExitStack()
 
     def warm_up(self) -> None:
@@ -36,23 +34,22 @@ class OrtCtc:
 
     def frames(self, samples: int | Int64) -> Any:
         """Frames of clips of so many samples; below 0 for some that are too short."""
-        return (samples - self._card.input.window_samples) // self._card.output.shift_samples + 1
+        return (samples - self._clip.window_samples) // self._clip.shift_samples + 1
 
     def infer(self, batch: AudioBatch) -> LogProbs:
         """See `pipelines.contracts.AcousticModel.infer`."""
         self.close()
         samples, lengths = batch.samples, np.ascontiguousarray(batch.lengths, np.int64)
-        window = self._card.input.window_samples
-        if samples.shape[1] < window:
-            samples = self._padded(samples, window)
+        if samples.shape[1] < self._clip.window_samples:
+            samples = self._padded(samples)
         shape = (samples.shape[0], int(self.frames(samples.shape[1])), len(self.vocabulary))
         values: Float32 = self._lease(shape, np.float32)
         frames: Int64 = self._lease((samples.shape[0],), np.int64)
         binding = self._session.io_binding()
-        bind_input(binding, self._card.input.name, samples)
-        bind_input(binding, self._card.input.lengths, lengths)
-        bind_output(binding, self._card.output.name, values)
-        bind_output(binding, self._card.output.lengths, frames)
+        bind_input(binding, self._clip.samples, samples)
+        bind_input(binding, self._clip.lengths, lengths)
+        bind_output(binding, self._clip.log_probs, values)
+        bind_output(binding, self._clip.frames, frames)
         self._session.run_with_iobinding(binding)
         return LogProbs(values, frames)
 
@@ -60,32 +57,12 @@ class OrtCtc:
         """Give the outputs of the last call back."""
         self._held.close()
 
-    def _padded(self, samples: Float32, window: int) -> Float32:
+    def _padded(self, samples: Float32) -> Float32:
         """Clips that are all shorter than one frame, with zeros behind them; their lengths still say so."""
-        padded: Float32 = self._lease((samples.shape[0], window), np.float32)
+        padded: Float32 = self._lease((samples.shape[0], self._clip.window_samples), np.float32)
         padded[:, : samples.shape[1]] = samples
         padded[:, samples.shape[1] :] = 0
         return padded
 
     def _lease(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return self._held.enter_context(self._buffers.lease(shape, dtype))
-
-
-@contextmanager
-def open_ctc(context: Context, precision: str) -> Iterator[AcousticModel]:
-    """The CTC model of a context in one precision.
-
-    Raises:
-        AmiraError: A file is missing or broken, or card, vocabulary and ONNX contradict each other.
-    """
-    card = ctc_card(context.folder)
-    path = context.folder / card.vocabulary.file
-    symbols = read_symbols(path)
-    blank = find_blank(symbols, card.vocabulary.blank, str(path))
-    vocabulary = TokenList(symbols, blank, lower_case=card.vocabulary.lower_case)
-    session = open_session(file_of(card, context.folder, precision), context.threads)
-    model = OrtCtc(card, vocabulary, session, context.buffers)
-    try:
-        yield model
-    finally:
-        model.close()

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from pipelines.errors import AmiraError
 
 
-def open_session(path: Path, threads: int) -> Any:
-    """An inference session on the CPU with `threads` intra-operator threads, which do not spin when idle.
+class SessionOptions(BaseModel):
+    """How ONNX Runtime runs a graph; the threads are the pipeline's.
+
+    Attributes:
+        spin: Whether idle threads spin while they wait; `None` for only where there are several.
+        optimization: How far graphs are rewritten when they are loaded.
+        arena: Whether memory for intermediate values comes from an arena that is kept.
+        memory_pattern: Whether the sizes of one run are planned for the next.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spin: bool | None = None
+    optimization: Literal["all", "extended", "basic", "disable_all"] = "all"
+    arena: bool = True
+    memory_pattern: bool = True
+
+
+def open_session(path: Path, threads: int, chosen: SessionOptions | None = None) -> Any:
+    """An inference session on the CPU with `threads` intra-operator threads.
 
     Raises:
         AmiraError: The file is not there, or ONNX Runtime does not take it.
@@ -20,11 +39,17 @@ def open_session(path: Path, threads: int) -> Any:
 
     if not path.is_file():
         raise AmiraError(f"model file {path} does not exist. Build it: amira models build")
+    chosen = chosen or SessionOptions()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
+    options.enable_cpu_mem_arena = chosen.arena
+    options.enable_mem_pattern = chosen.memory_pattern
+    level = f"ORT_{'' if chosen.optimization == 'disable_all' else 'ENABLE_'}{chosen.optimization.upper()}"
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+    spin = threads > 1 if chosen.spin is None else chosen.spin
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -1,100 +1,217 @@
-"""`moonshine-ctc`: the encoder of the package under the layers and the CTC head that we trained."""
+"""The CTC models, made from the weights that we trained over the package's encoder.
+
+`moonshine-ctc` hears whole clips; `stream-ctc-server` and `stream-ctc-draft` hear chunks. Each has a folder of weights
+in `model-repo/`: `weights.safetensors`, `tokens.txt`, `config.json`, and if it says more about itself, a `README.md`.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.errors import AmiraError
 from pipelines.models import card, model_card, source, trained
 from pipelines.models.recipe import Progress, Recipe, tools
 
-NAME = "moonshine-ctc"
-RECIPE_VERSION = 1
-WEIGHTS = "weights.safetensors"
-TOKENS = "tokens.txt"
-
-_FILES = {
-    "model.fp32.onnx": "waveform to log-probabilities, FP32",
-    TOKENS: "labels, one a line with its id",
-    model_card.FILE: "what the pipelines read first: files, names of inputs and outputs, labels",
+RECIPE_VERSION = 2
+WEIGHTS, TOKENS, CONFIG, ABOUT = "weights.safetensors", "tokens.txt", "config.json", "README.md"
+PRECISIONS = {
+    "fp32": "FP32",
+    "fp16": "FP16 products and attention between FP32 norms",
+    "int8": "int8 weights, 8-bit activations",
 }
-_RECIPE = (
-    "Fold the package's encoder (`pipelines/models/fold.py`); lay the trained tensors over its own.",
-    "Write one graph with a norm and an attention that know each row's length (`pipelines/models/ctc_graph.py`).",
-)
-_LIMITS = (
-    "Good at clear read English; writes lower case without punctuation, and numbers as words.",
-    "Makes up spellings for names and words that it never heard: it has no language model of its own.",
-)
-_TOML = """\
-family = "ctc"
-name = "{name}"
-summary = "{summary}"
-language = "en"
-licence = "MIT (encoder), Apache-2.0 (trained weights)"
 
-[files]
-fp32 = "model.fp32.onnx"
 
-[vocabulary]
-file = "tokens.txt"
+class Config(BaseModel):
+    """What a folder of weights says besides its tensors; keys that are not listed here are for other readers.
 
-[input]
-name = "samples"
-lengths = "lengths"
-window_samples = {window}
+    Attributes:
+        streaming: Whether it is a model of chunks.
+        layers: Layers from the bottom.
+        left_frames: Frames before its chunk that a frame attends to.
+        chunk_frames: Frames of a chunk where nobody asks for another number.
+        stem_mean: Taken away from the stem's first output, in place of its mean over time.
+        stem_std: What is left is divided by it.
+        float32: Matrices that stay FP32 in the INT8 form, by name.
+    """
 
-[output]
-name = "log_probs"
-lengths = "frames"
-shift_samples = {shift}
-"""
-_SUMMARY = "The encoder of Moonshine base-en with trained upper layers and a CTC head: characters of English"
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    streaming: bool = False
+    layers: int = Field(default=8, ge=1)
+    left_frames: int = Field(default=0, ge=0)
+    chunk_frames: int = Field(default=7, ge=1)
+    stem_mean: float = 0.0
+    stem_std: float = Field(default=1.0, gt=0)
+    float32: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What one of the models says about itself."""
+
+    summary: str
+    limits: tuple[str, ...]
+
+
+MODELS: Mapping[str, _Model] = {
+    "moonshine-ctc": _Model(
+        "The encoder of Moonshine base-en with trained upper layers and a CTC head: characters of English",
+        (
+            "Good at clear read English; writes lower case without punctuation, and numbers as words.",
+            "Spells names and rare words as they sound: it has no language model of its own.",
+        ),
+    ),
+    "stream-ctc-server": _Model(
+        "Moonshine's layers trained to hear speech chunk by chunk, with a CTC head: for servers",
+        (
+            "For partial results while someone speaks; a whole-clip model corrects them at the end.",
+            "No frame waits for audio behind its own chunk.",
+        ),
+    ),
+    "stream-ctc-draft": _Model(
+        "A small model of the same kind, at most 8 MB in INT8: for browsers and drafts",
+        ("For first drafts where every megabyte counts; expect more errors than from the server size.",),
+    ),
+}
 
 
 def recipe(weights_dir: Path) -> Recipe:
-    """The recipe for the weights in a folder (`weights.safetensors` and `tokens.txt`)."""
-    return Recipe(NAME, RECIPE_VERSION, partial(_sources, weights_dir), partial(_build_into, weights_dir))
+    """The recipe for the weights in a folder, which has the model's name."""
+    return Recipe(weights_dir.name, RECIPE_VERSION, partial(_sources, weights_dir), partial(_build_into, weights_dir))
+
+
+def read_config(weights_dir: Path) -> Config:
+    """What a folder of weights says besides its tensors.
+
+    Raises:
+        AmiraError: It is not there, or says something that cannot be.
+    """
+    path = weights_dir / CONFIG
+    try:
+        return Config.model_validate(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        raise AmiraError(f"cannot read the configuration {path}: {error}") from error
 
 
 def _sources(weights_dir: Path) -> dict[str, str]:
-    own = {name: source.sha256(weights_dir / name) for name in (WEIGHTS, TOKENS)}
+    own = {path.name: source.sha256(path) for path in sorted(weights_dir.iterdir()) if path.is_file()}
     return {Path(source.ENCODER.path).name: source.ENCODER.sha256, **own}
 
 
 def _build_into(weights_dir: Path, folder: Path, progress: Progress) -> None:
     import onnx
 
-    from pipelines.models import ctc_graph, graph
-    from pipelines.models.fold import fold, read_ort
-    from pipelines.models.moonshine import FRAME_SAMPLES, Weights
-
-    def save(model: Any, name: str) -> None:
-        progress(f"{NAME}: {name}")
-        onnx.save(model, folder / name)
-
-    progress(f"{NAME}: checking the package's files")
-    package = Weights.of_encoder(fold(read_ort(source.verified(source.ENCODER))))
-    weights = trained.TrainedWeights(trained.load(weights_dir / WEIGHTS), package)
-    save(ctc_graph.ctc_graph(weights, graph.float_linear), "model.fp32.onnx")
+    name = weights_dir.name
+    config = read_config(weights_dir)
+    progress(f"{name}: checking the package's files")
+    for precision, model in _graphs(weights_dir, config).items():
+        progress(f"{name}: model.{precision}.onnx")
+        onnx.save(model(), folder / f"model.{precision}.onnx")
     shutil.copyfile(weights_dir / TOKENS, folder / TOKENS)
-    toml = _TOML.format(name=NAME, summary=_SUMMARY, window=ctc_graph.WINDOW_SAMPLES, shift=FRAME_SAMPLES)
-    (folder / model_card.FILE).write_text(toml, "utf-8")
+    (folder / model_card.FILE).write_text(_toml(name, config), "utf-8")
+    files = {f"model.{precision}.onnx": what for precision, what in PRECISIONS.items()}
+    files |= {TOKENS: "labels, one a line with its id", model_card.FILE: "what the pipelines read first"}
+    if (weights_dir / ABOUT).is_file():
+        shutil.copyfile(weights_dir / ABOUT, folder / "TRAINING.md")
+        files["TRAINING.md"] = "what it was trained on, how, and how well it does"
     card.write(
         folder,
         {
-            "name": NAME,
-            "summary": _SUMMARY + ".",
+            "name": name,
+            "summary": MODELS[name].summary + ".",
             "recipe_version": RECIPE_VERSION,
             "package": source.PACKAGE,
             "version": source.VERSION,
-            "licence": "MIT, Copyright (c) Moonshine AI, for the encoder; Apache-2.0 for what we trained.",
+            "licence": "MIT, Copyright (c) Moonshine AI, for what it starts from; Apache-2.0 for what we trained.",
             "sources": _sources(weights_dir),
             "tools": tools(),
-            "files": {name: {"what": what} for name, what in _FILES.items()},
-            "recipe": list(_RECIPE),
-            "limits": list(_LIMITS),
+            "files": {file: {"what": what} for file, what in files.items()},
+            "recipe": [
+                "Fold the package's encoder (`pipelines/models/fold.py`); lay the trained tensors over its own.",
+                f"Write the graph (`pipelines/models/{'stream_graph' if config.streaming else 'ctc_graph'}.py`).",
+                "FP16: cast what `pipelines/models/half.py` names. INT8: every matrix product but those that "
+                f"measured as sensitive ({', '.join(config.float32) or 'none'}).",
+            ],
+            "limits": list(MODELS[name].limits),
         },
     )
+
+
+def _graphs(weights_dir: Path, config: Config) -> dict[str, Callable[[], Any]]:
+    """How each precision's graph is made."""
+    from pipelines.models import ctc_graph, graph, stream_graph
+    from pipelines.models.fold import fold, read_ort
+    from pipelines.models.half import half_model
+    from pipelines.models.moonshine import Weights
+
+    package = Weights.of_encoder(fold(read_ort(source.verified(source.ENCODER))))
+    weights = trained.TrainedWeights(trained.load(weights_dir / WEIGHTS), package)
+    if config.streaming:
+        shape = stream_graph.StreamShape(config.layers, config.left_frames, config.stem_mean, config.stem_std)
+        write = partial(stream_graph.stream_graph, weights, shape)
+        small = graph.block_scaled_linear
+    else:
+        write = partial(ctc_graph.ctc_graph, weights)
+        small = graph.integer_linear
+    return {
+        "fp32": lambda: write(graph.float_linear),
+        "fp16": lambda: half_model(write(graph.float_linear)),
+        "int8": lambda: write(graph.mixed_linear(small, config.float32)),
+    }
+
+
+def _toml(name: str, config: Config) -> str:
+    from pipelines.models.ctc_graph import WINDOW_SAMPLES
+    from pipelines.models.moonshine import FRAME_SAMPLES
+
+    head = f"""\
+family = "ctc"
+name = "{name}"
+summary = "{MODELS[name].summary}"
+language = "en"
+licence = "MIT (Moonshine), Apache-2.0 (trained weights)"
+
+[files]
+fp32 = "model.fp32.onnx"
+fp16 = "model.fp16.onnx"
+int8 = "model.int8.onnx"
+
+[vocabulary]
+file = "{TOKENS}"
+"""
+    whole = f"""
+[input]
+name = "samples"
+lengths = "lengths"
+window_samples = {WINDOW_SAMPLES}
+
+[output]
+name = "log_probs"
+lengths = "frames"
+shift_samples = {FRAME_SAMPLES}
+"""
+    states = "".join(
+        f'\n[[streaming.states]]\ninput = "state_{what}"\noutput = "next_{what}"\n'
+        for what in ("samples", "key", "value", "frames")
+    )
+    chunks = f"""
+[input]
+name = "samples"
+
+[output]
+name = "log_probs"
+shift_samples = {FRAME_SAMPLES}
+
+[streaming]
+chunk_frames = {config.chunk_frames}
+lookahead_samples = 0
+{states}"""
+    return head + (chunks if config.streaming else whole)

@@ -23,9 +23,10 @@ def build_all(models_dir: Path, repo_dir: Path, progress: Progress, *, force: bo
         AmiraError: Files of the package are missing or have the wrong hash, or weights are damaged.
     """
     recipes: list[Recipe] = [build.RECIPE]
-    weights = repo_dir / build_ctc.NAME
-    if (weights / build_ctc.WEIGHTS).is_file():
-        recipes.append(build_ctc.recipe(weights))
-    else:
-        progress(f"{build_ctc.NAME}: not built, for its trained weights are not in {weights}")
+    for name in build_ctc.MODELS:
+        weights = repo_dir / name
+        if (weights / build_ctc.WEIGHTS).is_file():
+            recipes.append(build_ctc.recipe(weights))
+        else:
+            progress(f"{name}: not built, for its trained weights are not in {weights}")
     return [make(recipe, models_dir, progress, force=force) for recipe in recipes]

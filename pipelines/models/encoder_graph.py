@@ -50,6 +50,12 @@ def encoder_layer(layers: Layers, x: str, layer: int, positions: str, lengths: s
     queries, keys = (layers.rotate(part, positions) for part in parts[:2])
     mask = ["", lengths] if lengths else []  # the fourth input is a bias of the projections, which it has not
     attended = graph.node("MultiHeadAttention", queries, keys, parts[2], *mask, domain=CONTRIB, num_heads=HEADS)
+    return after_attention(layers, x, attended, layer)
+
+
+def after_attention(layers: Layers, x: str, attended: str, layer: int) -> str:
+    """The rest of a layer: the output projection and the feed-forward part, each beside a residual."""
+    graph, name = layers.graph, f"layers.{layer}"
     x = graph.node("Add", x, layers.product(attended, f"{name}/self_attn/dense"))
     wide = layers.biased(layers.norm(x, f"{name}/post_attention_layernorm"), f"{name}/mlp/fc1")
     return graph.node("Add", x, layers.biased(graph.node("Gelu", wide), f"{name}/mlp/fc2"))
@@ -67,16 +73,39 @@ def first_convolution(graph: GraphWriter, weights: WeightSource, samples: str) -
     return graph.node("Tanh", graph.node("Conv", wave, kernel, strides=[64]))
 
 
-def convolutions(graph: GraphWriter, weights: WeightSource, x: str) -> str:
-    """The stem's gain and offset for each channel and its other convolutions: (batch, 416, time) to frames."""
+def convolutions(
+    graph: GraphWriter,
+    weights: WeightSource,
+    x: str,
+    *,
+    mean: float = 0.0,
+    deviation: float = 1.0,
+    linear: LinearWriter = float_linear,
+) -> str:
+    """What follows the norm in the stem: gain and offset of each channel, and two convolutions.
+
+    Args:
+        graph: Gets the nodes.
+        weights: Where the weights are looked up.
+        x: (batch, 416, time).
+        mean: Is taken away from `x` before gain and offset.
+        deviation: What is left is divided by it.
+        linear: How a convolution's product is written.
+
+    Returns:
+        (batch, frames, 416).
+    """
     x = graph.node("Transpose", x, perm=[0, 2, 1])
     gain, offset = (weights.vector(f"groupnorm/{part}").reshape(-1) for part in ("Mul", "Add"))
+    gain = (gain / deviation).astype(np.float32)
     x = graph.node("Mul", x, graph.constant("groupnorm.gain", gain))
-    x = graph.node("Add", x, graph.constant("groupnorm.offset", offset))
+    x = graph.node("Add", x, graph.constant("groupnorm.offset", (offset - mean * gain).astype(np.float32)))
     for name, width, stride in (("conv2", 7, 3), ("conv3", 3, 2)):
+        x = _windows(graph, x, width, stride)
+        for matrix in weights.convolution(f"{name}/Conv"):
+            x = linear(graph, x, matrix)
         bias = graph.constant(f"{name}.bias", weights.vector(f"{name}/Conv"))
-        product = float_linear(graph, _windows(graph, x, width, stride), weights.convolution(f"{name}/Conv"))
-        x = graph.node("Gelu", graph.node("Add", product, bias))
+        x = graph.node("Gelu", graph.node("Add", x, bias))
     return x
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,8 +45,10 @@ class GraphWriter:
     def model(
         self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
     ) -> onnx.ModelProto:
-        """The checked model."""
-        graph = helper.make_graph(self._nodes, name, inputs, outputs, list(self._constants.values()))
+        """The checked model; constants that no node uses are left out."""
+        used = {name for node in self._nodes for name in node.input}
+        constants = [constant for constant in self._constants.values() if constant.name in used]
+        graph = helper.make_graph(self._nodes, name, inputs, outputs, constants)
         domains = {"": OPSET} | ({CONTRIB: 1} if any(node.domain == CONTRIB for node in self._nodes) else {})
         opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=11, producer_name="amira-asr")
@@ -69,6 +72,16 @@ class LinearWriter(Protocol):
 def float_linear(graph: GraphWriter, x: str, matrix: Linear) -> str:
     """FP32: a plain MatMul."""
     return graph.node("MatMul", x, graph.constant(matrix.name, np.ascontiguousarray(matrix.value)))
+
+
+def mixed_linear(linear: LinearWriter, float32: Collection[str]) -> LinearWriter:
+    """`linear`, but FP32 for the matrices of those names."""
+
+    def write(graph: GraphWriter, x: str, matrix: Linear) -> str:
+        chosen = float_linear if matrix.name in float32 else linear
+        return chosen(graph, x, matrix)
+
+    return write
 
 
 BLOCK = 32
@@ -105,6 +118,33 @@ def blockwise(matrix: Linear) -> npt.NDArray[np.uint8]:
     """`MatMulNBits`'s layout of a matrix: uint8 (outputs, blocks, block)."""
     shifted = (matrix.q.T.astype(np.int16) + 128).astype(np.uint8)
     return np.ascontiguousarray(shifted).reshape(shifted.shape[0], -1, BLOCK)
+
+
+def block_scaled_linear(graph: GraphWriter, x: str, matrix: Linear) -> str:
+    """INT8 for few rows, from float weights: as `blockwise_linear`, with a scale for each block of each output.
+
+    A weight that is large against its neighbours then costs the 32 of its own block their accuracy, and no others.
+    """
+    inputs, outputs = matrix.value.shape
+    padded = np.zeros((-(-inputs // BLOCK) * BLOCK, outputs), np.float32)
+    padded[:inputs] = matrix.value
+    blocks = padded.T.reshape(outputs, -1, BLOCK)
+    scales = np.maximum(np.abs(blocks).max(axis=2), np.finfo(np.float32).tiny) / np.float32(127)
+    packed = (np.rint(blocks / scales[:, :, None]) + 128).astype(
+        np.uint8
+    )  # 128 stands for 0 where nothing else is said
+    return graph.node(
+        "MatMulNBits",
+        x,
+        graph.constant(f"{matrix.name}.q", packed),
+        graph.constant(f"{matrix.name}.scale", scales.astype(np.float32)),
+        domain=CONTRIB,
+        K=inputs,
+        N=outputs,
+        bits=8,
+        block_size=BLOCK,
+        accuracy_level=4,
+    )
 
 
 def integer_linear(graph: GraphWriter, x: str, matrix: Linear) -> str:

@@ -76,8 +76,8 @@ class WeightSource(Protocol):
         """The matrix that a MatMul multiplies by."""
         ...
 
-    def convolution(self, node: str) -> Linear:
-        """A Conv's weights as a matrix: inputs are the window's samples in order, all channels of each together."""
+    def convolution(self, node: str) -> tuple[Linear, ...]:
+        """A Conv as the matrix of a window, or two factors of it: all channels of its first step, then its second..."""
         ...
 
     def kernel(self, node: str) -> Float32:
@@ -130,12 +130,13 @@ class Weights:
         weight = self._weight(node)
         return _linear(node.replace("/", "."), weight, weight.value, weight.q)
 
-    def convolution(self, node: str) -> Linear:
-        """A Conv's weights as a matrix: inputs are the window's samples in order, all channels of each together."""
+    def convolution(self, node: str) -> tuple[Linear, ...]:
+        """A Conv as the matrix of a window: all channels of its first step, then of its second, and so on."""
         weight = self._weight(node)
         outputs = weight.q.shape[0]
         value = weight.value.transpose(2, 1, 0).reshape(-1, outputs)
-        return _linear(node.replace("/", "."), weight, value, weight.q.transpose(2, 1, 0).reshape(-1, outputs))
+        q = weight.q.transpose(2, 1, 0).reshape(-1, outputs)
+        return (_linear(node.replace("/", "."), weight, value, q),)
 
     def kernel(self, node: str) -> Float32:
         """A Conv's weights as it has them: float32 (outputs, inputs, width)."""

@@ -28,8 +28,10 @@ class TrainedWeights:
     def vector(self, node: str) -> Float32:
         """A bias, or a norm's gain or offset."""
         module, _, operator = node.rpartition("/")
-        offset = operator in ("Add", "Conv")
-        found = self._tensors.get(f"{_module(module)}.{'bias' if offset else 'weight'}")
+        name = _module(module)
+        if operator == "Conv" and f"{name}.up.bias" in self._tensors:
+            name = f"{name}.up"
+        found = self._tensors.get(f"{name}.{'bias' if operator in ('Add', 'Conv') else 'weight'}")
         return self._package.vector(node) if found is None else found
 
     def linear(self, node: str) -> Linear:
@@ -37,12 +39,17 @@ class TrainedWeights:
         found = self._tensors.get(f"{_module(node.removesuffix('/MatMul'))}.weight")
         return self._package.linear(node) if found is None else quantized(node.replace("/", "."), found.T)
 
-    def convolution(self, node: str) -> Linear:
-        """A convolution of the stem as a matrix over windows."""
-        found = self._tensors.get(f"{node.removesuffix('/Conv')}.weight")
-        if found is None:
-            return self._package.convolution(node)
-        return quantized(node.replace("/", "."), found.transpose(2, 1, 0).reshape(-1, found.shape[0]))
+    def convolution(self, node: str) -> tuple[Linear, ...]:
+        """A convolution of the stem as a matrix over windows, or as its two factors `down` and `up`."""
+        name = node.removesuffix("/Conv")
+        parts = [f"{name}.down", f"{name}.up"] if f"{name}.down.weight" in self._tensors else [name]
+        found = [self._tensors.get(f"{part}.weight") for part in parts]
+        matrices = tuple(
+            quantized(part, tensor.transpose(2, 1, 0).reshape(-1, tensor.shape[0]))
+            for part, tensor in zip(parts, found, strict=True)
+            if tensor is not None
+        )
+        return matrices or self._package.convolution(node)
 
     def kernel(self, node: str) -> Float32:
         """A convolution's kernel as it is."""

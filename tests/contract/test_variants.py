@@ -28,13 +28,14 @@ from pipelines.contracts import (
     EncoderDecoderModel,
     LogProbs,
     Recognizer,
+    StreamingAcousticModel,
     Trace,
 )
 from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 from tests.contract.options import needed_options
-from tests.small_ctc import LABELS, write_small_ctc
+from tests.small_ctc import LABELS, write_small_ctc, write_small_stream
 
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 
@@ -43,7 +44,9 @@ CTC_BELOW = {"memory": "memory/pooled", "kernel": "kernel/scalar", "acoustic": "
 
 
 @contextmanager
-def opened(variant_id: str, family: str, folder: Path) -> Iterator[Any]:
+def opened(
+    variant_id: str, family: str, folder: Path, write: Callable[[Path], Path] = write_small_ctc
+) -> Iterator[Any]:
     """The variant's resource, on top of the parts that come before it; skips where it cannot run.
 
     Without a family, or for `aed`, that is the default pipeline; for `ctc` it is a small model in `folder`.
@@ -55,7 +58,7 @@ def opened(variant_id: str, family: str, folder: Path) -> Iterator[Any]:
     axis = variant_id.partition("/")[0]
     parts: dict[str, Any] = {}
     ctc = family == "ctc"
-    model = str(write_small_ctc(folder)) if ctc else default_config().model
+    model = str(write(folder)) if ctc else default_config().model
     variants = CTC_BELOW if ctc else default_config().variants
     context = Context(models_dir(), model, 1, parts)
     with ExitStack() as stack:
@@ -154,6 +157,34 @@ def check_ctc_acoustic(model: Any) -> None:
         alone = model.infer(AudioBatch(np.ascontiguousarray(samples[row : row + 1, :length]), lengths[row : row + 1]))
         assert alone.lengths.tolist() == [frames[row]]
         np.testing.assert_allclose(alone.values[0, : frames[row]], values[row, : frames[row]], atol=1e-3)
+
+
+def check_streaming(model: Any) -> None:
+    """For acoustic variants of CTC models, on one with a streaming card."""
+    assert isinstance(model, StreamingAcousticModel)
+    assert model.lookahead_samples >= 0
+    model.warm_up()
+    size = model.chunk_samples
+    voice = (tone(1.0) / 32768).astype(np.float32)
+    states = [model.open(), model.open()]
+    whole = AudioBatch(np.stack([voice[:size], voice[size : 2 * size]]), np.array([size, size]))
+    first = model.infer_chunk(states, whole).values.copy()
+    assert first.shape == (2, round(size / 16_000 / model.frame_shift_s), len(model.vocabulary))
+    np.testing.assert_allclose(np.exp(first).sum(axis=2), 1, rtol=1e-4)
+    alone = model.open()
+    for row, expected in ((0, first[0]), (1, None)):
+        found = model.infer_chunk([alone], AudioBatch(whole.samples[row : row + 1], np.array([size])))
+        if expected is not None:
+            np.testing.assert_allclose(found.values[0], expected, atol=1e-3)
+    assert not np.allclose(found.values[0], first[1], atol=1e-3)  # it remembers what came before
+    last = model.infer_chunk(states[:1], AudioBatch(whole.samples[:1, :100], np.array([100])))
+    assert last.lengths.tolist() == [1]
+    with pytest.raises(ValueError, match="last chunk"):
+        model.infer_chunk(states, whole)
+    with pytest.raises(ValueError, match="twice"):
+        model.infer_chunk([states[1], states[1]], whole)
+    for state in (*states, alone):
+        state.close()
 
 
 def check_ctc_decoder(decoder: Decoder, vocabulary: Any) -> None:
@@ -293,6 +324,15 @@ def test_keeps_the_contract_of_its_axis(variant_id: str, family: str, tmp_path: 
     check = CHECKS[variant_id.partition("/")[0], family]
     with opened(variant_id, family, tmp_path) as resource:
         check(resource)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    "variant_id", [name for name in registry.ids("acoustic") if "ctc" in registry.get(name).families]
+)
+def test_streams(variant_id: str, tmp_path: Path) -> None:
+    with opened(variant_id, "ctc", tmp_path, write_small_stream) as resource:
+        check_streaming(resource)
 
 
 def missing_from_this_process(variant_id: str) -> dict[str, str]:

@@ -25,6 +25,7 @@ from tests.trained_weights import upper_layers, write_weights
 
 pytestmark = pytest.mark.models
 
+NAME = "moonshine-ctc"
 CTC = {"decoder": "greedy", "kernel": "numpy", "memory": "pooled"}
 
 
@@ -37,7 +38,7 @@ def samples() -> Float32:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained weights of the last two layers and the head, as the repository would hold them (random here)."""
-    return write_weights(tmp_path_factory.mktemp("weights") / build_ctc.NAME, upper_layers())
+    return write_weights(tmp_path_factory.mktemp("weights") / NAME, upper_layers())
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,9 @@ def test_lower_layers_are_the_packages(tmp_path: Path, samples: Float32) -> None
     """With a head and nothing else trained, it is the shipped encoder and that head."""
     tensors = upper_layers(layers=range(0))
     del tensors["layer_norm.weight"]
-    folder = make(build_ctc.recipe(write_weights(tmp_path / "w", tensors)), tmp_path, lambda text: None)
+    folder = make(
+        build_ctc.recipe(write_weights(tmp_path / "w" / NAME, tensors)), tmp_path / "models", lambda text: None
+    )
     clip = samples[:32_000]
     with opened(folder, "ort@fp32") as model, opened(models_dir() / "moonshine-aed", "ort@shipped") as shipped:
         [found] = infer(model, [clip])
@@ -89,9 +92,9 @@ def test_lower_layers_are_the_packages(tmp_path: Path, samples: Float32) -> None
 
 
 def test_a_build_follows_its_weights(tmp_path: Path) -> None:
-    folder = write_weights(tmp_path / "w", upper_layers())
+    folder = write_weights(tmp_path / "w" / NAME, upper_layers())
     recipe = build_ctc.recipe(folder)
-    built = make(recipe, tmp_path, lambda text: None)
+    built = make(recipe, tmp_path / "models", lambda text: None)
     assert is_current(recipe, built)
     write_weights(folder, upper_layers(seed=1))
     assert not is_current(recipe, built)
@@ -101,15 +104,16 @@ def test_no_weights_no_model(tmp_path: Path) -> None:
     said: list[str] = []
     folders = build_all(models_dir(), tmp_path, said.append)
     assert [folder.name for folder in folders] == ["moonshine-aed"]
-    assert said[0].startswith("moonshine-ctc: not built, for its trained weights are not in")
+    for line, name in zip(said, build_ctc.MODELS, strict=False):
+        assert line.startswith(f"{name}: not built, for its trained weights are not in")
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
-    folder = write_weights(tmp_path / "w", upper_layers())
+    folder = write_weights(tmp_path / "w" / NAME, upper_layers())
     (folder / "weights.safetensors").write_bytes(b"\x00" * 9)
     with pytest.raises(AmiraError, match=r"cannot read the weights .*weights\.safetensors"):
-        make(build_ctc.recipe(folder), tmp_path, lambda text: None)
-    assert not (tmp_path / build_ctc.NAME).exists()
+        make(build_ctc.recipe(folder), tmp_path / "models", lambda text: None)
+    assert not (tmp_path / "models" / NAME).exists()
 
 
 def test_a_pipeline_says_what_the_best_path_says(tmp_path: Path, samples: Float32) -> None:
