@@ -6,7 +6,7 @@ VENV := .venv
 AMIRA := $(VENV)/bin/amira
 READY := $(VENV)/.ready
 
-.PHONY: help setup models bench test lint browser lock clean
+.PHONY: help setup models bench serve test lint browser lock clean
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ models: setup ## Build the default models, assemble the starter corpus, fetch th
 
 bench: models ## Run the default plan and write a report (about ten minutes on two cores).
 	$(AMIRA) bench default
+
+serve: models ## Serve streaming speech recognition on http://127.0.0.1:8080 until Ctrl-C.
+	$(AMIRA) serve
 
 lint: setup ## Check formatting, lint, types and import directions.
 	$(VENV)/bin/ruff format --check .

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from harness.commands import bench, compare, corpus, env, gate, graph, models, report, setup, transcribe, variants
+from harness.commands import (
+    bench,
+    compare,
+    corpus,
+    env,
+    gate,
+    graph,
+    models,
+    report,
+    serve,
+    setup,
+    transcribe,
+    variants,
+)
 from pipelines.errors import AmiraError
 
 INTERRUPTED = 130
@@ -35,6 +48,7 @@ cli.command("bench")(bench.bench)
 cli.command("report")(report.report)
 cli.command("compare")(compare.compare)
 cli.add_typer(gate.app, name="gate")
+cli.command("serve", context_settings=serve.SETTINGS)(serve.serve)
 cli.command("env")(env.env)
 
 

@@ -15,8 +15,8 @@ from harness.output import Json, say
 from pipelines.errors import AmiraError
 
 if TYPE_CHECKING:
-    from harness.transcripts import FileTranscript
     from pipelines.config import PipelineConfig
+    from pipelines.transcripts import FileTranscript
 
 
 class Format(StrEnum):
@@ -49,10 +49,10 @@ def transcribe(
 
     Examples:  amira transcribe story.wav    amira transcribe -f srt -o subtitles/ *.mp3
     """
-    from harness.transcribe import transcribe_file
-    from harness.transcripts import render
     from pipelines.assemble import open_pipeline
     from pipelines.paths import models_dir
+    from pipelines.transcribe import transcribe_file
+    from pipelines.transcripts import render
 
     chosen = Format.JSON if json else format
     _check_output(output, chosen, files)

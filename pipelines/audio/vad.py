@@ -71,8 +71,8 @@ def speech_probabilities(pcm16: bytes | memoryview, weights: VadWeights | None =
     cell = _Cell(weights)
     for first in range(0, chunks, _BLOCK_CHUNKS):
         count = min(_BLOCK_CHUNKS, chunks - first)
-        features = _features(weights, _mirrored(_block(samples, first, count)))
-        probabilities[first : first + count] = cell.run(features)
+        gates = features(weights, mirrored(_block(samples, first, count)))
+        probabilities[first : first + count] = cell.run(gates)
     return probabilities
 
 
@@ -83,7 +83,7 @@ def _block(samples: np.ndarray[tuple[int], np.dtype[np.int16]], first: int, coun
     return block.reshape(count, CHUNK_SAMPLES)
 
 
-def _mirrored(block: Float32) -> Float32:
+def mirrored(block: Float32) -> Float32:
     """Chunks (chunks, 512) with both ends mirrored: (chunks, 640).
 
     Silero's own runtime puts the end of the chunk before in front instead; the package mirrors, and so do we.
@@ -91,7 +91,7 @@ def _mirrored(block: Float32) -> Float32:
     return np.concatenate([block[:, _PAD:0:-1], block, block[:, -2 : -_PAD - 2 : -1]], axis=1)
 
 
-def _features(weights: VadWeights, chunks: Float32) -> Float32:
+def features(weights: VadWeights, chunks: Float32) -> Float32:
     """The layers that look at one chunk alone: (chunks, 640) samples to (chunks, 512) gate inputs."""
     frames = np.lib.stride_tricks.sliding_window_view(chunks, _WINDOW, axis=1)[:, ::_HOP]
     spectrum = np.ascontiguousarray(frames) @ weights.basis
@@ -133,15 +133,16 @@ class _Cell:
         for index, inputs in enumerate(gate_inputs):
             gates = hidden @ weights.state_map
             gates += inputs
-            squashed = _sigmoid(gates)  # all four at once is cheaper than three; the third is not used
+            squashed = sigmoid(gates)  # all four at once is cheaper than three; the third is not used
             memory = squashed[width : 2 * width] * memory + squashed[:width] * np.tanh(gates[2 * width : 3 * width])
             hidden = squashed[3 * width :] * np.tanh(memory)
             states[index] = hidden
         self._hidden, self._memory = hidden, memory
-        return _sigmoid(np.maximum(states, 0.0) @ weights.output + weights.output_bias)
+        return sigmoid(np.maximum(states, 0.0) @ weights.output + weights.output_bias)
 
 
-def _sigmoid(values: Float32) -> Float32:
+def sigmoid(values: Float32) -> Float32:
+    """1 / (1 + exp(-x)) of each value."""
     # By tanh: no overflow for large negative values, and one pass.
     out: Float32 = np.tanh(values * np.float32(0.5))
     out += 1.0

@@ -18,6 +18,7 @@ import pytest
 
 from pipelines import registry
 from pipelines.acoustic.tokens import TokenList
+from pipelines.assemble import open_pipeline
 from pipelines.config import PipelineConfig, default_config
 from pipelines.contracts import (
     AcousticModel,
@@ -26,6 +27,7 @@ from pipelines.contracts import (
     CtcVocabulary,
     Decoder,
     EncoderDecoderModel,
+    Hypothesis,
     LogProbs,
     Recognizer,
     StreamingAcousticModel,
@@ -34,9 +36,11 @@ from pipelines.contracts import (
 from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.registry import Context
+from pipelines.streaming import First
 from tests.contract.options import needed_options
 from tests.small_ctc import LABELS, write_small_ctc, write_small_stream
 
+STREAMING = ("vad", "partials", "finals")
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 
 
@@ -55,6 +59,8 @@ def opened(
     problem = variant.available()
     if problem is not None:
         pytest.skip(f"{problem.reason} {problem.remedy}")
+    if variant_id == "partials/streaming":
+        pytest.skip("needs a streaming model: tests/integration/test_server_streaming.py has one")
     axis = variant_id.partition("/")[0]
     parts: dict[str, Any] = {}
     ctc = family == "ctc"
@@ -65,6 +71,9 @@ def opened(
         if axis in ORDER:
             for below in ORDER[: ORDER.index(axis)]:
                 parts[below] = stack.enter_context(registry.get(variants[below]).open(context))
+        if axis in STREAMING:
+            parts["first"] = First(None, models_dir())
+            parts["second"] = lambda: open_pipeline(default_config(), models_dir())
         yield stack.enter_context(variant.open(context, **needed_options(variant, folder)))
 
 
@@ -278,6 +287,47 @@ def check_pages(moved: int) -> None:
     assert huge_kib * 1024 >= moved
 
 
+def check_vad(detector: Any) -> None:
+    """A stream's judgements do not depend on which others are in its batch."""
+    rng = np.random.default_rng(0)
+    speech = np.resize(tone(1.0), (4, detector.chunk_samples))
+    noise = rng.integers(-3_000, 3_000, speech.shape).astype(np.int16)
+    alone, first, second = (detector.open() for _ in range(3))
+    for chunk, other in zip(speech, noise, strict=True):
+        [lone] = detector.probabilities([alone], chunk[None])
+        both = detector.probabilities([first, second], np.stack([chunk, other]))
+        assert both.dtype == np.float32
+        assert ((both >= 0) & (both <= 1)).all()
+        np.testing.assert_allclose(both[0], lone, atol=1e-5)
+
+
+def check_partials(partials: Any) -> None:
+    """A first pass hears segments in a batch as each alone; a growing one costs a bounded number of goes."""
+    if partials.regrow is not None:
+        length, goes = partials.regrow.step, 1
+        while length < 20 * 16_000:
+            length, goes = partials.regrow.next_length(length), goes + 1
+        assert goes < 20
+    passed = partials.first_pass
+    if passed is None:
+        return
+    wave = tone(2.0)
+    chunks = [wave[at : at + passed.chunk_samples].tobytes() for at in range(0, wave.size, passed.chunk_samples)]
+    alone, one, other = (passed.open() for _ in range(3))
+    for chunk in chunks:
+        [lone] = passed.push([alone], [chunk])
+        both = passed.push([one, other], [chunk, bytes(len(chunk))])
+        assert both[0] == lone
+        assert 0 <= lone.stable_chars <= len(lone.text)
+    assert passed.finish(alone)[0].text == passed.finish(one)[0].text
+    passed.close(other)
+
+
+def check_finals(finals: Any) -> None:
+    draft = (Hypothesis("a draft", (), 0.0),)
+    assert isinstance(finals.settle(tone(1.0).tobytes(), draft).text, str)
+
+
 CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("kernel", ""): check_kernel,
     ("memory", ""): check_memory,
@@ -288,6 +338,9 @@ CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("peer", ""): check_peer,
     ("pages", ""): check_pages,
     ("allocator", ""): check_allocator,
+    ("vad", ""): check_vad,
+    ("partials", ""): check_partials,
+    ("finals", ""): check_finals,
 }
 """By axis and, where it has several, family of model."""
 

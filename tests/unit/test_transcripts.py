@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.transcripts import FileTranscript, TimedText, as_srt, as_vtt, render, timestamp
 from pipelines.contracts import Word
 from pipelines.errors import AmiraError
+from pipelines.transcripts import FileTranscript, TimedText, as_srt, as_vtt, render, timestamp
 
 HELLO = [TimedText(0.0, 1.5, "Hello there."), TimedText(3723.0, 3725.25, "An hour later.")]
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 
-from harness.transcripts import FileTranscript, TimedText
 from pipelines.assemble import Pipeline
 from pipelines.audio.read import read_audio
 from pipelines.audio.segments import Segment, speech_segments
 from pipelines.contracts import SAMPLE_RATE, Word
+from pipelines.transcripts import FileTranscript, TimedText
 
 WHOLE_S = 20.0
 """Clips up to this length are recognised in one piece; longer ones are cut at pauses into pieces up to this length."""

@@ -1,0 +1,94 @@
+"""One batch for many sessions: a round looks at one chunk of each, and nobody waits for a batch to fill.
+
+What arrives while a round runs is in the next one, so batches grow with the load by themselves. A session takes part
+with at most one chunk a round, so that one that sends an hour at once gets no more than its share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+import numpy as np
+
+from pipelines.audio.vad_stream import SpeechDetector
+from pipelines.first_pass import FirstPass
+from pipelines.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round did.
+
+    Attributes:
+        detected: Sessions that the detector looked at.
+        heard: Sessions that the first pass heard.
+        detect_ns: Time in the detector.
+        hear_ns: Time in the first pass.
+        failed: Sessions whose chunk the first pass did not take; they have to hear again or to end.
+        error: Why.
+    """
+
+    detected: int = 0
+    heard: int = 0
+    detect_ns: int = 0
+    hear_ns: int = 0
+    failed: Sequence[Session] = ()
+    error: Exception | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to do."""
+        return not self.detected and not self.heard and not self.failed
+
+
+class Batcher:
+    """Runs the speech detector and the first pass on batches."""
+
+    def __init__(self, detector: SpeechDetector, first_pass: FirstPass | None) -> None:
+        self._detector, self._first_pass = detector, first_pass
+
+    def round(self, sessions: Sequence[Session]) -> Round:
+        """Look at one chunk of each session, and let the first pass hear one; the detector's errors are bugs."""
+        started_ns = perf_counter_ns()
+        detected = self._detect(sessions)
+        after_ns = perf_counter_ns()
+        if self._first_pass is None:
+            for session in sessions:
+                session.first_pass_chunk()
+            return Round(detected, detect_ns=after_ns - started_ns)
+        hearing, states, chunks = [], [], []
+        for session in sessions:
+            work = session.first_pass_chunk()
+            if work is not None:
+                hearing.append(session)
+                states.append(work[0])
+                chunks.append(work[1])
+        if not hearing:
+            return Round(detected, detect_ns=after_ns - started_ns)
+        try:
+            partials = self._first_pass.push(states, chunks)
+        except Exception as error:  # noqa: BLE001 - whatever a backend raises is for its owner to judge
+            spent_ns = perf_counter_ns() - after_ns
+            return Round(detected, 0, after_ns - started_ns, spent_ns, hearing, error)
+        for session, partial in zip(hearing, partials, strict=True):
+            session.understood(partial)
+        return Round(detected, len(hearing), after_ns - started_ns, perf_counter_ns() - after_ns)
+
+    def _detect(self, sessions: Sequence[Session]) -> int:
+        looking, chunks = [], []
+        for session in sessions:
+            chunk = session.detection_chunk()
+            if chunk is not None:
+                looking.append(session)
+                chunks.append(chunk)
+        if not looking:
+            return 0
+        batch = np.stack(chunks)
+        probabilities = self._detector.probabilities([session.detector_state for session in looking], batch)
+        samples = batch.astype(np.float32)
+        energies = np.einsum("ij,ij->i", samples, samples)
+        for session, probability, energy in zip(looking, probabilities.tolist(), energies.tolist(), strict=True):
+            session.detected(probability, energy)
+        return len(looking)

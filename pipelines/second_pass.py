@@ -1,0 +1,82 @@
+"""The `finals` axis: what a segment says for good, once it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from pipelines.assemble import Pipeline
+from pipelines.contracts import Hypotheses, Transcript
+from pipelines.errors import AmiraError
+from pipelines.first_pass import heard_words
+from pipelines.registry import Context, Variant
+
+
+class SecondPass(Protocol):
+    """Settles segments; called from several threads."""
+
+    def settle(self, pcm: bytes, draft: Hypotheses | None) -> Transcript:
+        """What the segment says: PCM16 at 16 kHz, and what the first pass made of it, where there is one."""
+        ...
+
+
+class _Recognised:
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def settle(self, pcm: bytes, draft: Hypotheses | None) -> Transcript:
+        return self._pipeline.transcribe(pcm)
+
+
+class _Draft:
+    def settle(self, pcm: bytes, draft: Hypotheses | None) -> Transcript:
+        if draft is None:
+            raise AmiraError(
+                "'finals/first-pass' needs a first pass, but the partials have none. "
+                'Choose partials = "streaming", or finals = "second-pass"'
+            )
+        return Transcript(draft, ())
+
+
+class _Heard:
+    def settle(self, pcm: bytes, draft: Hypotheses | None) -> Transcript:
+        return Transcript((heard_words(len(pcm) // 2),), ())
+
+
+class SecondPassFinals(Variant):
+    """`finals/second-pass`."""
+
+    id = "finals/second-pass"
+    summary = "a whole-utterance pipeline hears the ended segment again"
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[SecondPass]:
+        with context.parts["second"]() as pipeline:
+            pipeline.warm_up()
+            yield _Recognised(pipeline)
+
+
+class FirstPassFinals(Variant):
+    """`finals/first-pass`."""
+
+    id = "finals/first-pass"
+    summary = "what the first pass says is final: no second model"
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[SecondPass]:
+        yield _Draft()
+
+
+class NullFinals(Variant):
+    """`finals/null`."""
+
+    id = "finals/null"
+    summary = "says how much it heard: what is left is the server's own cost"
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[SecondPass]:
+        yield _Heard()

@@ -1,0 +1,134 @@
+"""A streaming recogniser as a configuration: which variant finds speech, makes partials, settles finals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from pipelines import registry
+from pipelines.assemble import ORDER, Pipeline, open_pipeline
+from pipelines.audio.vad_stream import SpeechDetector
+from pipelines.config import PipelineConfig, default_config
+from pipelines.errors import AmiraError
+from pipelines.first_pass import Partials
+from pipelines.registry import Context, Unavailable
+from pipelines.second_pass import SecondPass
+
+
+class StreamingConfig(BaseModel):
+    """What the server runs.
+
+    Attributes:
+        vad: The variant that finds speech.
+        partials: The variant that makes partials.
+        finals: The variant that settles segments.
+        options: Axis (`vad`, `partials`, `finals`) to the options of its variant.
+        first: The pipeline of the partials: a streaming model and its decoder, or, for partials over the growing
+            segment, any whole-utterance pipeline (that of the finals if not given).
+        second: The pipeline of the finals.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vad: str = "vad/silero"
+    partials: str = "partials/growing"
+    finals: str = "finals/second-pass"
+    options: dict[str, dict[str, Any]] = {}
+    first: PipelineConfig | None = None
+    second: PipelineConfig | None = None
+
+    @field_validator("vad", "partials", "finals")
+    @classmethod
+    def _full_id(cls, value: str, info: Any) -> str:
+        full = value if value.startswith(f"{info.field_name}/") else f"{info.field_name}/{value}"
+        registry.get(full)
+        return full
+
+    @property
+    def settled_by(self) -> PipelineConfig:
+        """The pipeline of the finals."""
+        return self.second or default_config()
+
+    @property
+    def name(self) -> str:
+        """What recognises, in a few words for clients and metrics."""
+        models = [config.model for config in (self.first, self.second) if config is not None]
+        return "+".join(dict.fromkeys(models)) or self.finals.partition("/")[2]
+
+
+NULL = StreamingConfig(vad="none", partials="null", finals="null")
+"""Recognises nothing: what is left is the cost of the server itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamingRecognizer:
+    """The opened parts."""
+
+    detector: SpeechDetector
+    partials: Partials
+    finals: SecondPass
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Opens the pipeline of the partials, as the variant needs it."""
+
+    config: PipelineConfig | None
+    models_dir: Path
+
+    def pipeline(self) -> AbstractContextManager[Pipeline]:
+        """As a whole-utterance pipeline."""
+        return open_pipeline(self._given(), self.models_dir)
+
+    @contextmanager
+    def parts(self) -> Iterator[dict[str, Any]]:
+        """As opened parts by axis."""
+        config = self._given()
+        parts: dict[str, Any] = {}
+        context = Context(self.models_dir, config.model, config.threads, parts)
+        with ExitStack() as stack:
+            for axis in ORDER:
+                if axis not in config.variants:
+                    raise AmiraError(f"the pipeline of the partials has no variant for '{axis}'. List: amira variants")
+                variant = registry.get(config.variants[axis])
+                parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
+            yield parts
+
+    def _given(self) -> PipelineConfig:
+        if self.config is None:
+            raise AmiraError("these partials need a pipeline of their own: give [recognizer.first] with its variants")
+        return self.config
+
+
+def unavailable(config: StreamingConfig) -> tuple[str, Unavailable] | None:
+    """The first variant that cannot run here, with the reason and the remedy."""
+    for variant_id in (config.vad, config.partials, config.finals):
+        problem = registry.get(variant_id).available()
+        if problem is not None:
+            return variant_id, problem
+    return None
+
+
+@contextmanager
+def open_streaming(config: StreamingConfig, models_dir: Path) -> Iterator[StreamingRecognizer]:
+    """Open every part and warm it up; close them all when the block ends.
+
+    Raises:
+        AmiraError: A part cannot run here, or parts do not fit each other.
+    """
+    parts: dict[str, Any] = {"first": First(config.first, models_dir)}
+    context = Context(models_dir, config.settled_by.model, config.settled_by.threads, parts)
+    with ExitStack() as stack:
+
+        def opened(axis: str, variant_id: str) -> Any:
+            return stack.enter_context(registry.get(variant_id).open(context, **config.options.get(axis, {})))
+
+        parts["second"] = lambda: open_pipeline(config.settled_by, models_dir)
+        finals: SecondPass = opened("finals", config.finals)
+        partials: Partials = opened("partials", config.partials)
+        yield StreamingRecognizer(opened("vad", config.vad), partials, finals)

@@ -1,0 +1,330 @@
+"""The engine: one thread in which all sessions live, fed by the event loop and feeding it back.
+
+The event loop reads sockets and writes sockets. Everything that a session does with its audio happens here, so that
+no lock is needed: messages come in through one queue, answers go back in one call per cycle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+from pipelines.audio.ingest import Ingest
+from pipelines.batcher import Batcher, Round
+from pipelines.errors import AmiraError
+from pipelines.resilience import ServiceError
+from pipelines.session import FinalEvent, Job, PartialEvent, Session, SessionSettings
+from pipelines.streaming import StreamingRecognizer
+from server.lane import FINAL, PARTIAL, Lane, Outcome
+from server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+PIECE_BYTES = 32_000
+"""A message is taken in pieces of this size, so that a large one does not overrun a session's buffer."""
+MAX_HEARINGS = 5
+"""How often the first pass hears a segment again before its session is told that the backend is gone."""
+
+
+class Listener(Protocol):
+    """The event loop's side of a stream; called there."""
+
+    def said(self, events: Sequence[PartialEvent | FinalEvent], finished: bool) -> None:
+        """The session says this; after `finished` nothing follows."""
+        ...
+
+    def failed(self, code: str, message: str) -> None:
+        """The session cannot go on."""
+        ...
+
+    def relieved(self) -> None:
+        """There is room for audio again."""
+        ...
+
+    def recognised(self, job: Job, outcome: Outcome) -> None:
+        """A job of the second pass ended, for traces."""
+        ...
+
+
+class Stream:
+    """What event loop and engine share of one session. Each counter has one writer."""
+
+    __slots__ = (
+        "backlog",
+        "bytes_per_s",
+        "closed",
+        "drained",
+        "hearings",
+        "held_back",
+        "ingest",
+        "listener",
+        "pending",
+        "received",
+        "session",
+        "settings",
+    )  # fmt: skip
+
+    def __init__(self, listener: Listener, settings: SessionSettings, ingest: Ingest, bytes_per_s: int) -> None:
+        self.listener = listener
+        self.settings = settings
+        self.ingest = ingest
+        self.session: Session | None = None
+        self.pending: deque[bytes | str] = deque()  # audio, or `flush` and `finish` in their places
+        self.received = 0  # bytes; the event loop writes it
+        self.drained = 0  # bytes that left `pending`; the engine writes it
+        self.backlog = 0  # samples; the engine writes it
+        self.held_back = False  # the event loop sets it, the engine clears it
+        self.closed = False
+        self.hearings = 0
+        self.bytes_per_s = bytes_per_s
+
+    @property
+    def waiting_s(self) -> float:
+        """Audio that was received and not looked at yet, in seconds."""
+        return (self.received - self.drained) / self.bytes_per_s + self.backlog / 16_000
+
+
+Answer = tuple[Listener, str, tuple[Any, ...]]
+
+
+class Engine:
+    """Runs the sessions of one recogniser."""
+
+    def __init__(self, recognizer: StreamingRecognizer, lane: Lane, metrics: Metrics) -> None:
+        self._recognizer, self._lane, self._metrics = recognizer, lane, metrics
+        self._batcher = Batcher(recognizer.detector, recognizer.partials.first_pass)
+        pipeline = recognizer.partials.pipeline
+        self._settle = recognizer.finals.settle
+        self._guess = self._settle if pipeline is None else lambda pcm, draft: pipeline.transcribe(pcm)
+        self._inbox: SimpleQueue[tuple[str, Stream | None, Any, int]] = SimpleQueue()
+        self._streams: set[Stream] = set()
+        self._busy: dict[Stream, None] = {}  # those that may have work, in the order in which they came
+        self._answers: list[Answer] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = Thread(target=self._run, name="engine", daemon=True)
+
+    # The event loop's side.
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; answers go to `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    def open(self, stream: Stream) -> None:
+        """Begin a session."""
+        self._inbox.put(("open", stream, None, 0))
+
+    def audio(self, stream: Stream, data: bytes) -> None:
+        """Audio in the client's encoding."""
+        stream.received += len(data)
+        self._inbox.put(("audio", stream, data, perf_counter_ns()))
+
+    def mark(self, stream: Stream, kind: str) -> None:
+        """`flush` or `finish`."""
+        self._inbox.put((kind, stream, None, perf_counter_ns()))
+
+    def nudge(self, stream: Stream) -> None:
+        """Look at a stream again: it was held back, perhaps just after its audio was dealt with."""
+        self._inbox.put(("look", stream, None, 0))
+
+    def close(self, stream: Stream) -> None:
+        """Forget a session; what it still waits for is dropped."""
+        stream.closed = True
+        self._inbox.put(("close", stream, None, 0))
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._inbox.put(("stop", None, None, 0))
+        self._thread.join()
+
+    # The engine's side.
+
+    def _run(self) -> None:
+        while True:
+            # With work at hand take what is there and go on; without, wait.
+            if not self._take(wait=not self._busy):
+                return
+            try:
+                self._cycle()
+            except Exception:  # a bug: it must cost the sessions that it met, not the process
+                log.exception("the engine failed; the sessions at work end")
+                for stream in list(self._busy):
+                    self._fail(stream, "internal", "the server failed on this session; it is in its log. Try again")
+            self._hand_over()
+
+    def _take(self, wait: bool) -> bool:
+        try:
+            item = self._inbox.get() if wait else self._inbox.get_nowait()
+            while True:
+                kind, stream, payload, at_ns = item
+                if stream is None:
+                    return False
+                self._took(kind, stream, payload, at_ns)
+                item = self._inbox.get_nowait()
+        except Empty:
+            return True
+
+    def _took(self, kind: str, stream: Stream, payload: Any, at_ns: int) -> None:
+        if kind == "close" or stream.closed:
+            self._drop(stream)
+            return
+        if kind == "audio":
+            session = stream.session
+            if session is not None and not stream.pending and len(payload) <= PIECE_BYTES and not session.backlog_full:
+                self._push(stream, session, payload, at_ns)  # the usual way, without a detour
+            else:
+                stream.pending += [payload[at : at + PIECE_BYTES] for at in range(0, len(payload), PIECE_BYTES)]
+        elif kind in ("flush", "finish"):
+            stream.pending.append(kind)
+        elif kind == "open":
+            detector = self._recognizer.detector
+            stream.session = Session(
+                stream.settings, detector.open(), detector.chunk_samples, self._recognizer.partials
+            )
+            self._streams.add(stream)
+        elif kind == "settled":
+            job, outcome = payload
+            self._settled(stream, job, outcome)
+        self._busy[stream] = None
+
+    def _push(self, stream: Stream, session: Session, data: bytes, at_ns: int) -> None:
+        session.push(stream.ingest.push(data), at_ns)
+        stream.drained += len(data)
+
+    def _pump(self, stream: Stream, session: Session) -> None:
+        pending = stream.pending
+        while pending and not session.backlog_full:
+            item = pending.popleft()
+            now_ns = perf_counter_ns()
+            if isinstance(item, bytes):
+                self._push(stream, session, item, now_ns)
+            elif item == "flush":
+                session.flush(now_ns)
+            else:
+                session.push(stream.ingest.finish(), now_ns)
+                session.finish(now_ns)
+
+    def _cycle(self) -> None:
+        streams: list[Stream] = []
+        for stream in list(self._busy):
+            session = stream.session
+            if session is None:
+                continue
+            if stream.pending:
+                try:
+                    self._pump(stream, session)
+                except AmiraError as error:
+                    self._fail(stream, "bad_audio", str(error))
+                    continue
+            streams.append(stream)
+        by_session = {stream.session: stream for stream in streams if stream.session is not None}
+        done = self._batcher.round(list(by_session))
+        self._observe(done)
+        for session in done.failed:
+            self._lost(by_session[session], session, done.error)
+        for session, stream in by_session.items():
+            self._collect(stream, session, idle=done.idle)
+
+    def _collect(self, stream: Stream, session: Session, idle: bool) -> None:
+        for job in session.take_jobs():
+            self._submit(stream, job)
+        events = session.take_events()
+        if events:
+            self._answers.append((stream.listener, "said", (events, session.finished)))
+        stream.backlog = backlog = session.backlog
+        if stream.held_back and not stream.pending and backlog * 2 < stream.settings.backlog:
+            stream.held_back = False
+            self._answers.append((stream.listener, "relieved", ()))
+        if idle or not (session.ready or stream.pending):
+            self._busy.pop(stream, None)
+
+    def _submit(self, stream: Stream, job: Job) -> None:
+        def done(outcome: Outcome) -> None:
+            self._inbox.put(("settled", stream, (job, outcome), 0))
+
+        def wanted() -> bool:
+            return not stream.closed and (job.final or not job.stale)
+
+        if job.final:
+            self._lane.submit(FINAL, job.pcm, job.draft, self._settle, done, wanted)
+        else:
+            self._lane.submit(PARTIAL, job.pcm, None, self._guess, done, wanted)
+        self._metrics.queued.set(self._lane.depth)
+
+    def _settled(self, stream: Stream, job: Job, outcome: Outcome) -> None:
+        session = stream.session
+        if session is None or stream.closed:
+            return
+        self._metrics.queued.set(self._lane.depth)
+        if outcome.transcript is not None:
+            spent_s = (outcome.ended_ns - outcome.started_ns) / 1e9
+            self._metrics.inference_s.labels("final" if job.final else "partial").observe(spent_s)
+            if job.final:
+                self._metrics.real_time_factor.observe(spent_s / (len(job.pcm) / 32_000))
+                self._answers.append((stream.listener, "recognised", (job, outcome)))
+            session.recognised(job, outcome.transcript.hypotheses)
+        elif not job.final:
+            session.recognised(job, ())  # a partial that came too late, or failed: the next one will do
+        elif outcome.error is not None:
+            self._give_up(stream, outcome.error)
+
+    def _lost(self, stream: Stream, session: Session, error: Exception | None) -> None:
+        """The first pass did not take a chunk: it hears the segment again, a bounded number of times."""
+        self._metrics.backend_errors.labels("first-pass").inc()
+        stream.hearings += 1
+        if error is not None and (stream.hearings > MAX_HEARINGS or not isinstance(error, ServiceError)):
+            self._give_up(stream, error)
+        else:
+            session.hear_again()
+
+    def _give_up(self, stream: Stream, error: Exception) -> None:
+        if isinstance(error, ServiceError):
+            self._fail(stream, "backend_unavailable", f"the recogniser does not answer: {error}")
+        else:
+            log.error("a session failed", exc_info=error)
+            self._fail(stream, "internal", "the server failed on this session; it is in its log. Try again")
+
+    def _fail(self, stream: Stream, code: str, message: str) -> None:
+        self._answers.append((stream.listener, "failed", (code, message)))
+        self._drop(stream)
+
+    def _drop(self, stream: Stream) -> None:
+        stream.closed = True
+        stream.pending.clear()
+        if stream.session is not None:
+            stream.session.close()
+            stream.session = None
+        self._streams.discard(stream)
+        self._busy.pop(stream, None)
+
+    def _observe(self, done: Round) -> None:
+        metrics = self._metrics
+        if done.detected:
+            metrics.batch.labels("detector").observe(done.detected)
+            metrics.inference_s.labels("detector").observe(done.detect_ns / 1e9)
+        if done.heard:
+            metrics.batch.labels("first-pass").observe(done.heard)
+            metrics.inference_s.labels("first-pass").observe(done.hear_ns / 1e9)
+
+    def _hand_over(self) -> None:
+        answers, self._answers = self._answers, []
+        if answers and self._loop is not None:
+            self._loop.call_soon_threadsafe(_deliver, answers)
+
+    def buffered_bytes(self) -> int:
+        """Memory of all sessions' audio; an estimate, read from the event loop."""
+        return sum(stream.session.buffered_bytes for stream in list(self._streams) if stream.session is not None)
+
+
+def _deliver(answers: Sequence[Answer]) -> None:
+    for listener, method, arguments in answers:
+        try:
+            getattr(listener, method)(*arguments)
+        except Exception:
+            log.exception("handing an answer to a connection failed")

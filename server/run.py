@@ -1,0 +1,120 @@
+"""The server process: opens the recogniser, serves, drains on SIGTERM and SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+
+from pipelines.errors import AmiraError
+from pipelines.paths import models_dir
+from pipelines.streaming import StreamingRecognizer, open_streaming
+from server import logs
+from server.app import make_app
+from server.engine import Engine
+from server.gateway import Gateway
+from server.lane import Lane
+from server.metrics import Metrics
+from server.settings import Settings
+from server.tracing import Tracing
+from server.uploads import Uploads
+from server.websocket import upgrade_protocol
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long one Python thread may keep the others waiting. The default, 5 ms, is more than a partial may take."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: uvicorn would close the connections at once. Says when it listens."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            scheme = "https" if self.config.is_ssl else "http"
+            log.info("serving on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes; returns when everything is released.
+
+    Raises:
+        AmiraError: A part cannot run here, or the address cannot be had.
+    """
+    logs.set_up(settings.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    listener = _bind(settings)
+    try:
+        with open_streaming(settings.recognizer, settings.models_dir or models_dir()) as recognizer:
+            asyncio.run(_serve(settings, recognizer, listener))
+    finally:
+        listener.close()
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise AmiraError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. Name another one with --port"
+        ) from error
+    return listener
+
+
+async def _serve(settings: Settings, recognizer: StreamingRecognizer, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    metrics, tracing = Metrics(), Tracing(settings.otlp_endpoint)
+    lane = Lane(settings.workers, settings.limits.settle_timeout_ms, metrics)
+    engine = Engine(recognizer, lane, metrics)
+    engine.start(loop)
+    gateway = Gateway(settings, engine, lane, metrics, tracing, settings.recognizer.name)
+    app = make_app(gateway, Uploads(gateway, recognizer.finals.settle))
+    server = _Server(
+        uvicorn.Config(
+            app,
+            loop="asyncio",
+            http="httptools",
+            ws=upgrade_protocol(gateway),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=4_096,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=5,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
+        )
+    )
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    async def drain() -> None:
+        await stopping.wait()
+        await gateway.drain()
+        server.should_exit = True
+
+    drainer = loop.create_task(drain())
+    try:
+        await server.serve([listener])
+    finally:
+        drainer.cancel()
+        await gateway.close()
+    log.info("stopped")
