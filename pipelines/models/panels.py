@@ -30,7 +30,9 @@ def encoder_panels(folded: FoldedModel) -> Arrays:
     weights = Weights.of_encoder(folded)
     kernel = weights.kernel("conv1/Conv")
     products: list[Product] = [
-        (weights.convolution(f"{name}/Conv"), weights.vector(f"{name}/Conv")) for name in ("conv2", "conv3")
+        (matrix, weights.vector(f"{name}/Conv"))
+        for name in ("conv2", "conv3")
+        for matrix in weights.convolution(f"{name}/Conv")
     ]
     gains = [weights.vector(f"groupnorm/{part}").reshape(-1) for part in ("Mul", "Add")]
     for layer in range(LAYERS):
