@@ -17,10 +17,11 @@ $(READY): requirements/lock.txt pyproject.toml scripts/setup.sh
 	scripts/setup.sh $(PYTHON) $(VENV)
 	touch $@
 
-models: setup ## Build the default models, assemble the starter corpus, fetch the allocators.
+models: setup ## Build the default models, assemble the starter corpus, fetch allocators and Triton.
 	$(AMIRA) models build
 	$(AMIRA) corpus build
 	-$(AMIRA) setup allocators  # where it cannot, the report says so
+	-$(AMIRA) setup triton      # likewise
 
 bench: models ## Run the default plan and write a report (about ten minutes on two cores).
 	$(AMIRA) bench default

@@ -35,6 +35,8 @@ MAX_AUDIO_S = 64.0
 ENGINE_AXIS = "peer"
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 """The axes of a pipeline in the order in which they are opened: each may use those before it."""
+ON_DEMAND = ("connection",)
+"""Axes that a pipeline has only if a variant of another one needs them; opened before `ORDER`."""
 BEFOREHAND = ("allocator",)
 """Axes of the whole process, which are in it from its start: opened first, for that only checks that they are."""
 AFTERWARDS = ("pages",)
@@ -167,7 +169,7 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
     parts: dict[str, Any] = {}
     context = Context(models_dir, config.model, config.threads, parts)
     with ExitStack() as stack:
-        for axis in (*BEFOREHAND, ENGINE_AXIS, *ORDER, *AFTERWARDS):
+        for axis in (*BEFOREHAND, ENGINE_AXIS, *ON_DEMAND, *ORDER, *AFTERWARDS):
             if axis in config.variants:
                 variant = registry.get(config.variants[axis])
                 parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
@@ -180,6 +182,8 @@ def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline
 def _check(config: PipelineConfig) -> None:
     axes = set(config.variants) - set(OPTIONAL)
     wanted = {ENGINE_AXIS} if ENGINE_AXIS in axes else set(ORDER)
+    for axis in wanted & axes:
+        wanted = wanted | set(registry.get(config.variants[axis]).needs)
     if missing := wanted - axes:
         raise AmiraError(
             f"the pipeline has no variant for: {', '.join(sorted(missing))}. List what there is with: amira variants"

@@ -79,6 +79,9 @@ class Variant(ABC):
     families: ClassVar[tuple[str, ...]] = ()
     """For acoustic and decoder variants: the families of models that it runs or decodes, of `aed` and `ctc`."""
 
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Axes that a pipeline must have because of it, beyond those that every pipeline has."""
+
     @classmethod
     def available(cls) -> Unavailable | None:
         """`None` where the variant can run on this machine, else the reason and the remedy. Cheap."""

@@ -22,8 +22,10 @@ def build(
     """
     from pipelines.models.catalogue import build_all
     from pipelines.paths import model_repo_dir, models_dir
+    from pipelines.triton.repository import fill, served
 
     folders = build_all(models_dir(), model_repo_dir(), say, force=force)
+    fill(model_repo_dir(), served(), models_dir(), say)
     if json:
         print_json([_entry(folder.name, folder) for folder in folders])
 

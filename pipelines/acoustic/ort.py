@@ -40,19 +40,23 @@ class _State:
 class OrtAed(MoonshineAed):
     """Moonshine with our decoder graphs (`pipelines.models.decoder_graph`)."""
 
-    def __init__(self, context: Context, precision: str, step: str, options: SessionOptions) -> None:
+    def __init__(
+        self, context: Context, precision: str, step: str, options: SessionOptions, encoder: bool = True
+    ) -> None:
+        """Open the sessions; without `encoder`, it runs elsewhere."""
         folder = context.folder
         super().__init__(context.buffers, folder / "tokenizer.bin")
-        self._encoder, self._cross, self._step = (
-            open_session(folder / f"{name}.onnx", context.threads, options)
-            for name in (f"encoder.{precision}", f"cross.{precision}", step)
+        names = (*([f"encoder.{precision}"] if encoder else []), f"cross.{precision}", step)
+        *self._encoders, self._cross, self._step = (
+            open_session(folder / f"{name}.onnx", context.threads, options) for name in names
         )
 
     def _encode_impl(self, samples: Float32, hidden: Float32) -> None:
-        binding = self._encoder.io_binding()
+        [encoder] = self._encoders
+        binding = encoder.io_binding()
         bind_input(binding, "input_values", samples)
         bind_output(binding, "last_hidden_state", hidden)
-        self._encoder.run_with_iobinding(binding)
+        encoder.run_with_iobinding(binding)
 
     @contextmanager
     def open(self, encoded: Encoded, max_tokens: int) -> Iterator[_State]:

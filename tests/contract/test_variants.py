@@ -47,6 +47,21 @@ ORDER = ("memory", "kernel", "acoustic", "decoder")
 CTC_BELOW = {"memory": "memory/pooled", "kernel": "kernel/scalar", "acoustic": "acoustic/ort@fp32"}
 
 
+@pytest.fixture(scope="session")
+def triton() -> Iterator[None]:
+    """One server for all variants that want one; that each can start its own is tested elsewhere."""
+    from pipelines.triton import environment, repository, variants
+    from pipelines.triton.server import ServerSpec, TritonServer
+
+    if environment.problem() is not None:
+        yield  # the variants say so themselves
+        return
+    models = ("preprocessor", "moonshine-encoder", "moonshine-encoder-int8")
+    with TritonServer(ServerSpec(repository.served(), models)) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv(variants.URL_VARIABLE, server.url)
+        yield
+
+
 @contextmanager
 def opened(
     variant_id: str, family: str, folder: Path, write: Callable[[Path], Path] = write_small_ctc
@@ -68,6 +83,8 @@ def opened(
     variants = CTC_BELOW if ctc else default_config().variants
     context = Context(models_dir(), model, 1, parts)
     with ExitStack() as stack:
+        for other in variant.needs:
+            parts[other] = stack.enter_context(registry.get(registry.ids(other)[0]).open(context))
         if axis in ORDER:
             for below in ORDER[: ORDER.index(axis)]:
                 parts[below] = stack.enter_context(registry.get(variants[below]).open(context))
@@ -328,7 +345,37 @@ def check_finals(finals: Any) -> None:
     assert isinstance(finals.settle(tone(1.0).tobytes(), draft).text, str)
 
 
+def check_connection(service: Any) -> None:
+    from pipelines.resilience import Deadline, DeadlineExceededError, ServiceError
+
+    service.need("preprocessor")
+    pcm = tone(0.16)[None]
+    for count in (1, 160, pcm.size):
+        [waveform] = service.infer("preprocessor", {"pcm": pcm[:, :count].copy()}, ("waveform",)).outputs.values()
+        np.testing.assert_array_equal(waveform, pcm[:, :count] / np.float32(32_768))
+    reply = service.infer("preprocessor", {"pcm": pcm}, ("waveform",))
+    service.infer("preprocessor", {"pcm": pcm // 2}, ("waveform",))
+    np.testing.assert_array_equal(reply.outputs["waveform"], pcm / np.float32(32_768))  # not overwritten
+    marks = [reply.marks_ns[name] for name in ("start", "leased", "serialised", "received", "end")]
+    assert marks == sorted(marks)
+    for model, name, value, message in (
+        ("preprocessor", "wave", pcm, "unexpected inference input 'wave'"),
+        ("preprocessor", "pcm", pcm.astype(np.float32), "expects 'INT16'"),
+        ("preprocessor", "pcm", pcm[..., None], "unexpected shape for input 'pcm'"),
+        ("preproc", "pcm", pcm, "has no model 'preproc'"),
+    ):
+        with pytest.raises(ServiceError, match=message) as told:
+            service.infer(model, {name: value}, ("waveform",))
+        assert not told.value.retryable
+    with pytest.raises(ValueError, match="Send less at once"):
+        service.infer("preprocessor", {"pcm": np.zeros((1, 40 << 20), np.int16)}, ("waveform",))
+    with pytest.raises(DeadlineExceededError):
+        service.infer("preprocessor", {"pcm": pcm}, ("waveform",), Deadline.after(0))
+    service.infer("preprocessor", {"pcm": pcm}, ("waveform",))  # nothing of that broke it
+
+
 CHECKS: dict[tuple[str, str], Callable[[Any], None]] = {
+    ("connection", ""): check_connection,
     ("kernel", ""): check_kernel,
     ("memory", ""): check_memory,
     ("acoustic", "aed"): check_acoustic,
@@ -370,7 +417,11 @@ def test_refuses_an_unknown_option(variant_id: str) -> None:
     ("variant_id", "family"),
     [(name, family) for name in registry.ids() for family in registry.get(name).families or ("",)],
 )
-def test_keeps_the_contract_of_its_axis(variant_id: str, family: str, tmp_path: Path) -> None:
+def test_keeps_the_contract_of_its_axis(
+    variant_id: str, family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if "connection" in (*registry.get(variant_id).needs, variant_id.partition("/")[0]):
+        request.getfixturevalue("triton")
     if needs := missing_from_this_process(variant_id):
         in_a_fresh_process(variant_id, family, needs)
         return

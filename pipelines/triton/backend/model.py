@@ -1,0 +1,128 @@
+"""Triton's backend `onnxruntime`, on top of its Python backend: runs any `model.onnx` as its `config.pbtxt` says.
+
+It stands where a GPU Triton has its own ONNX Runtime backend, so that the very same configurations load in both. It
+runs in Triton's private environment and imports nothing of ours. `parameters` of a configuration that it heeds:
+
+- `intra_op_thread_count`: threads of the session (1), as the real backend has it.
+- `state`: for sequence batching, `output=input` pairs separated by spaces. Each output is kept for its sequence and is
+  the input of the next request; a sequence starts with zeros in the shape that the model declares, symbolic sizes as
+  0. (Triton's own implicit state does not reach the Python backend.)
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+if np.__version__.partition(".")[0] != "1":
+    raise RuntimeError(f"Triton's Python backend needs numpy 1, found {np.__version__}: it is silently wrong otherwise")
+
+NUMPY = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int16)": np.int16,
+    "tensor(bool)": np.bool_,
+}
+
+
+class TritonPythonModel:
+    """One instance of a model."""
+
+    def initialize(self, args):
+        """Load the session and read the configuration."""
+        config = json.loads(args["model_config"])
+        parameters = {name: item["string_value"] for name, item in config.get("parameters", {}).items()}
+        folder = Path(args["model_repository"]) / args["model_version"]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(parameters.get("intra_op_thread_count", "1"))
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        path = folder / (config.get("default_model_filename") or "model.onnx")
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._batched = config["max_batch_size"] > 0
+        self._outputs = [output["name"] for output in config["output"]]
+        # Output of a request to input of the next one of its sequence.
+        self._state = dict(pair.split("=") for pair in parameters.get("state", "").split())
+        self._zeros = {
+            item.name: np.zeros([size if isinstance(size, int) else 0 for size in item.shape[1:]], NUMPY[item.type])
+            for item in self._session.get_inputs()
+            if item.name in self._state.values()
+        }
+        self._sequences = {}
+        controls = config.get("sequence_batching", {}).get("control_input", [])
+        self._controls = {control["control"][0]["kind"]: control["name"] for control in controls}
+        self._inputs = [item["name"] for item in config["input"]]
+
+    def execute(self, requests):
+        """Answer every request; those whose inputs have the same shapes share one run."""
+        responses = [None] * len(requests)
+        groups = {}
+        for index, request in enumerate(requests):
+            try:
+                feed = self._feed(request)
+            except ValueError as error:
+                responses[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+                continue
+            # Without batching every request is a run of its own.
+            shapes = tuple(value.shape[1:] for value in feed.values()) if self._batched else index
+            groups.setdefault(shapes, []).append((index, request, feed))
+        for group in groups.values():
+            self._run(group, responses)
+        return responses
+
+    def _feed(self, request):
+        feed = {name: _array(request, name) for name in self._inputs}
+        if self._controls:
+            sequence = int(_array(request, self._controls["CONTROL_SEQUENCE_CORRID"]).ravel()[0])
+            if _array(request, self._controls["CONTROL_SEQUENCE_START"]).any():
+                self._sequences[sequence] = self._zeros
+            elif sequence not in self._sequences:
+                raise ValueError(
+                    f"sequence {sequence} is not known here: it never started, has ended or was idle for too long, or "
+                    "the server was restarted. Start it anew with sequence_start"
+                )
+            feed.update({name: value[None] for name, value in self._sequences[sequence].items()})
+        return feed
+
+    def _run(self, group, responses):
+        feeds = [feed for _, _, feed in group]
+        joined = feeds[0] if len(feeds) == 1 else {n: np.concatenate([feed[n] for feed in feeds]) for n in feeds[0]}
+        names = [*self._outputs, *self._state]
+        try:
+            values = self._session.run(names, joined)
+        except Exception as error:  # noqa: BLE001 - whatever the runtime says is the answer to these requests
+            failed = pb_utils.TritonError(" ".join(str(error).split()))
+            for index, _, _ in group:
+                responses[index] = pb_utils.InferenceResponse(error=failed)
+            return
+        at = 0
+        for index, request, feed in group:
+            rows = next(iter(feed.values())).shape[0]
+            mine = {
+                name: value[at : at + rows] if self._batched else value
+                for name, value in zip(names, values, strict=True)
+            }
+            at += rows
+            outputs = [pb_utils.Tensor(name, np.ascontiguousarray(mine[name])) for name in self._outputs]
+            responses[index] = pb_utils.InferenceResponse(output_tensors=outputs)
+            if self._controls:
+                self._remember(request, mine)
+
+    def _remember(self, request, values):
+        sequence = int(_array(request, self._controls["CONTROL_SEQUENCE_CORRID"]).ravel()[0])
+        if _array(request, self._controls["CONTROL_SEQUENCE_END"]).any():
+            del self._sequences[sequence]
+        else:
+            self._sequences[sequence] = {taken: values[given][0] for given, taken in self._state.items()}
+
+
+def _array(request, name):
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    if tensor is None:
+        raise ValueError(f"the request has no input '{name}'")
+    return tensor.as_numpy()

@@ -1,0 +1,1 @@
+"""Ways of reaching a Triton: the `connection` axis."""

@@ -1,0 +1,198 @@
+"""A bounded pool of anything that is slow to open. Knows nothing of what it holds."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from threading import Condition
+from time import perf_counter_ns
+from typing import Generic, TypeVar
+
+from pipelines.resilience import Deadline, OverloadedError, ServiceError
+from pipelines.resilience.deadline import Clock
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class PoolCounters:
+    """What a pool counts.
+
+    Attributes:
+        opened: Resources that were opened so far.
+        closed: Resources that were closed so far.
+        in_use: Leased now.
+        idle: Open and free now.
+        leases: Leases that were given so far.
+        waited: Leases that had to wait.
+        waited_ns: How long, all together.
+        timed_out: Callers that waited in vain.
+        unhealthy: Idle resources that a check found dead.
+    """
+
+    opened: int = 0
+    closed: int = 0
+    in_use: int = 0
+    idle: int = 0
+    leases: int = 0
+    waited: int = 0
+    waited_ns: int = 0
+    timed_out: int = 0
+    unhealthy: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Idle(Generic[T]):
+    resource: T
+    since_ns: int
+
+
+class Pool(Generic[T]):
+    """Leases each resource to one caller at a time. Thread-safe; the longest unused one rests, so that few stay warm.
+
+    A resource that was idle for `check_after_s` is checked before it is leased. One whose lease ends with a
+    `ServiceError` that counts against the endpoint, or with any other error than a `ServiceError`, is closed.
+    """
+
+    def __init__(
+        self,
+        open_one: Callable[[], T],
+        close_one: Callable[[T], None],
+        healthy: Callable[[T], bool],
+        size: int,
+        check_after_s: float = 10.0,
+        clock: Clock = perf_counter_ns,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"a pool needs room for at least 1, got {size}")
+        self._open_one, self._close_one, self._healthy = open_one, close_one, healthy
+        self._size, self._check_after_ns, self._clock = size, round(check_after_s * 1e9), clock
+        self._idle: deque[_Idle[T]] = deque()
+        self._counters = PoolCounters()
+        self._open = 0
+        self._closed = False
+        self._changed = Condition()
+
+    def warm(self, count: int) -> None:
+        """Open resources until `count` are there."""
+        while True:
+            with self._changed:
+                if self._open >= min(count, self._size):
+                    return
+                self._open += 1
+            self._give_back(self._new(), first=True)
+
+    @contextmanager
+    def lease(self, deadline: Deadline) -> Iterator[T]:
+        """A resource for the time of the block.
+
+        Raises:
+            OverloadedError: All are leased until the deadline.
+        """
+        resource = self._take(deadline)
+        try:
+            yield resource
+        except BaseException as error:
+            if isinstance(error, ServiceError) and not error.counts:
+                self._give_back(resource)
+            else:
+                self._discard(resource)
+            raise
+        self._give_back(resource)
+
+    def counters(self) -> dict[str, int]:
+        """The counters now."""
+        with self._changed:
+            self._counters.idle = len(self._idle)
+            return asdict(self._counters)
+
+    def close(self) -> None:
+        """Close everything that is idle, and what is leased when it comes back."""
+        with self._changed:
+            self._closed = True
+            idle = [item.resource for item in self._idle]
+            self._idle.clear()
+            self._open -= len(idle)
+            self._counters.closed += len(idle)
+            self._changed.notify_all()
+        for resource in idle:
+            self._close_one(resource)
+
+    def _take(self, deadline: Deadline) -> T:
+        while True:
+            item = self._idle_or_room(deadline)
+            if item is None:
+                resource = self._new()
+            elif self._clock() - item.since_ns < self._check_after_ns or self._healthy(item.resource):
+                resource = item.resource
+            else:
+                with self._changed:
+                    self._counters.unhealthy += 1
+                self._drop(item.resource)
+                continue
+            with self._changed:
+                self._counters.leases += 1
+                self._counters.in_use += 1
+            return resource
+
+    def _idle_or_room(self, deadline: Deadline) -> _Idle[T] | None:
+        """An idle resource, or `None` for the right to open one."""
+        with self._changed:
+            if not self._idle and self._open >= self._size:
+                self._wait(deadline)
+            if self._closed:
+                raise RuntimeError("the pool is closed")
+            if self._idle:
+                return self._idle.pop()
+            self._open += 1
+            return None
+
+    def _wait(self, deadline: Deadline) -> None:
+        counters, started_ns = self._counters, self._clock()
+        counters.waited += 1
+        free = self._changed.wait_for(
+            lambda: self._idle or self._open < self._size or self._closed, deadline.remaining_s
+        )
+        counters.waited_ns += self._clock() - started_ns
+        if not free:
+            counters.timed_out += 1
+            raise OverloadedError(
+                f"all {self._size} connections of the pool were in use until the deadline. "
+                "Send less at once, or make the pool larger: option size of the connection"
+            )
+
+    def _new(self) -> T:
+        try:
+            resource = self._open_one()
+        except BaseException:
+            with self._changed:
+                self._open -= 1
+                self._changed.notify()
+            raise
+        with self._changed:
+            self._counters.opened += 1
+        return resource
+
+    def _give_back(self, resource: T, first: bool = False) -> None:
+        with self._changed:
+            if not first:
+                self._counters.in_use -= 1
+            if not self._closed:
+                self._idle.append(_Idle(resource, self._clock()))
+                self._changed.notify()
+                return
+        self._drop(resource)
+
+    def _discard(self, resource: T) -> None:
+        with self._changed:
+            self._counters.in_use -= 1
+        self._drop(resource)
+
+    def _drop(self, resource: T) -> None:
+        with self._changed:
+            self._open -= 1
+            self._counters.closed += 1
+            self._changed.notify()
+        self._close_one(resource)

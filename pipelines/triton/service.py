@@ -1,0 +1,109 @@
+"""Triton as its callers see it: one or several endpoints behind deadlines, retries, breakers and a bulkhead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from pipelines.resilience import (
+    Attempts,
+    BreakerPolicy,
+    Bulkhead,
+    CallPolicy,
+    Deadline,
+    Endpoints,
+    call,
+)
+from pipelines.resilience.breaker import Listener
+from pipelines.triton.connections.base import Call, Connection, Reply, Tensors, Turn
+from pipelines.triton.server import TritonServer
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePolicy:
+    """How callers of a service are kept whole.
+
+    Attributes:
+        deadline_s: How long a call may take where its caller does not say.
+        max_in_flight: Calls under way at most.
+        max_waiting: Callers that wait at most; more are turned away.
+        breaker: When an endpoint is left alone.
+        calls: Retries and their budget.
+    """
+
+    deadline_s: float = 30.0
+    max_in_flight: int = 64
+    max_waiting: int = 256
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    calls: CallPolicy = field(default_factory=CallPolicy)
+
+
+class TritonService:
+    """A context manager: it opens its connections, and closes them.
+
+    A call without a sequence is idempotent: the same tensors give the same answer, and nothing is kept. It may be
+    repeated. A call of a sequence moves the server's state and is made once.
+    """
+
+    def __init__(
+        self,
+        connections: Sequence[Connection],
+        policy: ServicePolicy | None = None,
+        server: TritonServer | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        """Call through `connections`, one for each endpoint; `server` is the embedded one, if there is one."""
+        self.policy = policy or ServicePolicy()
+        self.connections = tuple(connections)
+        self._server = server
+        self.endpoints = Endpoints(
+            [(connection.url, connection) for connection in connections], self.policy.breaker, listener=listener
+        )
+        self.bulkhead = Bulkhead(self.policy.max_in_flight, self.policy.max_waiting)
+        self._stack = ExitStack()
+
+    def need(self, model: str) -> None:
+        """See that a model can be called: an embedded server loads it.
+
+        Raises:
+            AmiraError: It cannot load it. (Of an endpoint elsewhere the first call finds out.)
+        """
+        if self._server is not None:
+            self._server.load(model)
+
+    def infer(
+        self,
+        model: str,
+        inputs: Tensors,
+        outputs: tuple[str, ...],
+        deadline: Deadline | None = None,
+        turn: Turn | None = None,
+        request_id: str = "",
+    ) -> Reply:
+        """Call a model; see `Call` for the arguments.
+
+        Raises:
+            ServiceError: There was no answer, or the server says that the call is wrong.
+        """
+        by = deadline or Deadline.after(self.policy.deadline_s)
+        request = Call(model, inputs, outputs, by, turn, request_id)
+        attempts = Attempts(self.endpoints, self.policy.calls, by, idempotent=turn is None)
+        with self.bulkhead.enter(by):
+            return call(attempts, lambda connection: connection.infer(request))
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Counters of every endpoint's connection, by endpoint; for metrics."""
+        return {connection.url: connection.counters() for connection in self.connections}
+
+    def __enter__(self) -> Self:
+        for connection in self.connections:
+            self._stack.enter_context(connection)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()

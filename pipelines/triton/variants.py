@@ -1,0 +1,175 @@
+"""The `connection` axis: how a pipeline reaches its Triton, one of its own or one elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.registry import Context, Unavailable, Variant
+
+URL_VARIABLE = "AMIRA_TRITON_URL"
+"""Endpoints of a Triton that runs already, separated by commas; without it, a server is started for the pipeline."""
+
+
+class ConnectionOptions(BaseModel):
+    """Options of every connection.
+
+    Attributes:
+        urls: gRPC endpoints, `host:port`. Empty for those of `AMIRA_TRITON_URL`, or for a server of its own.
+        deadline_s: How long a call may take.
+        max_message_mib: The largest message that is sent or taken.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    urls: tuple[str, ...] = ()
+    deadline_s: float = Field(default=30.0, gt=0)
+    max_message_mib: float = Field(default=64.0, gt=0)
+
+    @property
+    def limit_bytes(self) -> int:
+        """The largest message in bytes."""
+        return round(self.max_message_mib * 2**20)
+
+
+class PoolOptions(ConnectionOptions):
+    """Options of a connection with a pool.
+
+    Attributes:
+        size: Connections at most.
+        warm: Connections that are opened at once.
+    """
+
+    size: int = Field(default=8, ge=1, le=1024)
+    warm: int = Field(default=1, ge=0, le=1024)
+
+
+class SharedOptions(PoolOptions):
+    """Options of a connection through shared memory.
+
+    Attributes:
+        region_mib: Shared memory for the inputs of a call, and as much again for its outputs.
+    """
+
+    region_mib: float = Field(default=8.0, gt=0)
+
+
+def problem() -> Unavailable | None:
+    """Why no Triton can be reached from here."""
+    if find_spec("tritonclient") is None:
+        return Unavailable("the package tritonclient is not installed", "Install it: pip install 'amira-asr[triton]'")
+    if os.environ.get(URL_VARIABLE):
+        return None
+    from pipelines.triton import environment
+
+    return environment.problem()
+
+
+class _Connection(Variant):
+    options: ClassVar[type[ConnectionOptions]] = ConnectionOptions
+
+    @classmethod
+    def available(cls) -> Unavailable | None:
+        """The client or the server that this machine lacks."""
+        return problem()
+
+    @classmethod
+    def connect(cls, url: str, options: Any) -> Any:
+        """The connection to one endpoint."""
+        raise NotImplementedError
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[Any]:
+        from pipelines.triton.repository import served
+        from pipelines.triton.server import ServerSpec, TritonServer
+        from pipelines.triton.service import ServicePolicy, TritonService
+
+        urls = options.urls or tuple(filter(None, os.environ.get(URL_VARIABLE, "").split(",")))
+        with ExitStack() as stack:
+            server = None
+            if not urls:
+                server = stack.enter_context(TritonServer(ServerSpec(served())))
+                urls = (server.url,)
+            connections = [cls.connect(url.strip(), options) for url in urls]
+            policy = ServicePolicy(deadline_s=options.deadline_s)
+            yield stack.enter_context(TritonService(connections, policy, server))
+
+
+class Fresh(_Connection):
+    """`connection/fresh`."""
+
+    id = "connection/fresh"
+    summary = "a new TCP and HTTP/2 connection for every call"
+
+    @classmethod
+    def connect(cls, url: str, options: ConnectionOptions) -> Any:
+        """See `_Connection.connect`."""
+        from pipelines.triton.connections.unary import FreshConnection
+
+        return FreshConnection(url, options.limit_bytes)
+
+
+class Pooled(_Connection):
+    """`connection/pooled`."""
+
+    id = "connection/pooled"
+    summary = "a bounded pool of warm, health-checked connections"
+    options = PoolOptions
+
+    @classmethod
+    def connect(cls, url: str, options: PoolOptions) -> Any:
+        """See `_Connection.connect`."""
+        from pipelines.triton.connections.unary import PooledConnection
+
+        return PooledConnection(url, options.limit_bytes, options.size, options.warm)
+
+
+class Aio(_Connection):
+    """`connection/aio`."""
+
+    id = "connection/aio"
+    summary = "one asyncio client whose calls share a connection"
+
+    @classmethod
+    def connect(cls, url: str, options: ConnectionOptions) -> Any:
+        """See `_Connection.connect`."""
+        from pipelines.triton.connections.asynchronous import AsyncConnection
+
+        return AsyncConnection(url, options.limit_bytes)
+
+
+class Stream(_Connection):
+    """`connection/stream`."""
+
+    id = "connection/stream"
+    summary = "a pool of bidirectional streams that stay open"
+    options = PoolOptions
+
+    @classmethod
+    def connect(cls, url: str, options: PoolOptions) -> Any:
+        """See `_Connection.connect`."""
+        from pipelines.triton.connections.stream import StreamConnection
+
+        return StreamConnection(url, options.limit_bytes, options.size, options.warm)
+
+
+class Shm(_Connection):
+    """`connection/shm`."""
+
+    id = "connection/shm"
+    summary = "tensors through system shared memory, on pooled connections"
+    options = SharedOptions
+
+    @classmethod
+    def connect(cls, url: str, options: SharedOptions) -> Any:
+        """See `_Connection.connect`."""
+        from pipelines.triton.connections.shared import SharedConnection
+
+        region = round(options.region_mib * 2**20)
+        return SharedConnection(url, options.limit_bytes, options.size, options.warm, region_bytes=region)
