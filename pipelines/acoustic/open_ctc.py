@@ -44,6 +44,11 @@ def open_ctc(context: Context, precision: str, options: OrtOptions) -> Iterator[
     vocabulary = TokenList(symbols, blank, lower_case=card.vocabulary.lower_case)
     if card.streaming is None and options.chunk_frames is not None:
         raise AmiraError(f"chunk_frames is for streaming models, and the card of '{card.name}' has no [streaming]")
+    if card.streaming is not None and card.features is not None:
+        raise AmiraError(
+            f"model '{card.name}' streams features, which is not supported: streaming models take the waveform. "
+            "Export it for whole clips, or with its features inside the graph"
+        )
     file = file_of(card, context.folder, precision)
     session = open_session(file, context.threads, options)
     check_card(card, session, len(vocabulary), file)
