@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.machine import cpu, memory_gib, virtualisation
 from pipelines.models.card import read as read_card
+from pipelines.models.locate import model_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = ("kernels/**/*.py", "pipelines/**/*.py", "harness/worker.py")
@@ -63,7 +64,9 @@ def fingerprint(models_dir: Path, model_names: Iterable[str]) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "libraries": {name: _version(name) for name in LIBRARIES},
         "environment": environment(os.environ),
-        "models": {name: model_hashes(models_dir / name) for name in sorted(set(model_names))},
+        "models": {
+            name.rpartition("/")[2]: model_hashes(model_folder(models_dir, name)) for name in sorted(set(model_names))
+        },
     }
 
 

@@ -28,6 +28,7 @@ from pipelines.contracts import (
 )
 from pipelines.errors import AmiraError
 from pipelines.models import model_card
+from pipelines.models.locate import model_folder
 from pipelines.registry import Context, Unavailable
 
 MAX_AUDIO_S = 64.0
@@ -199,7 +200,7 @@ def _check(config: PipelineConfig) -> None:
 
 def _family(config: PipelineConfig, models_dir: Path) -> str:
     """The family of the configured model, which its acoustic and decoder variants must be made for."""
-    family = model_card.family(models_dir / config.model)
+    family = model_card.family(model_folder(models_dir, config.model))
     for axis in ("acoustic", "decoder"):
         variant = registry.get(config.variants[axis])
         if family not in variant.families:

@@ -16,7 +16,7 @@ class PipelineConfig(BaseModel):
     """Which model runs, on which variants.
 
     Attributes:
-        model: Name of a built model, e.g. `moonshine-aed`.
+        model: Name of a built model, e.g. `moonshine-aed`, or the path of a model folder, which has a slash in it.
         threads: Threads that inference may use.
         variants: Axis to variant id; `ort@fp32` under `acoustic` is short for `acoustic/ort@fp32`.
         options: Axis to the options of its variant.
@@ -61,6 +61,6 @@ def load_config(path: Path) -> PipelineConfig:
         raise AmiraError(f"pipeline configuration {path} is wrong: {error}") from error
 
 
-def default_config() -> PipelineConfig:
-    """The pipeline that runs where nobody asked for another: `pipelines/default.toml`."""
-    return load_config(Path(__file__).parent / "default.toml")
+def default_config(family: str = "aed") -> PipelineConfig:
+    """The pipeline that runs models of a family where nobody asked for another: `pipelines/default.toml` and others."""
+    return load_config(Path(__file__).parent / ("default.toml" if family == "aed" else f"default-{family}.toml"))

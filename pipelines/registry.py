@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipelines.contracts import Buffers, Kernels
 from pipelines.errors import AmiraError, unknown
+from pipelines.models.locate import model_folder
 
 GROUP = "amira.variants"
 
@@ -43,7 +44,7 @@ class Context:
 
     Attributes:
         models_dir: Folder of built models.
-        model: Name of the model in it, e.g. `moonshine-aed`, or the absolute path of a model's own folder.
+        model: Name of the model in it, e.g. `moonshine-aed`, or the path of a folder of the user's own.
         threads: Threads that inference may use.
         parts: The already opened resources of other axes, by axis.
     """
@@ -56,7 +57,7 @@ class Context:
     @property
     def folder(self) -> Path:
         """The model's folder."""
-        return self.models_dir / self.model  # an absolute path stays as it is
+        return model_folder(self.models_dir, self.model)
 
     @property
     def buffers(self) -> Buffers:

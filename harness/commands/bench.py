@@ -34,12 +34,12 @@ def bench(
     from harness.runner import run_plan
     from harness.store import find_run, open_run
     from harness.summary import summarise
-    from pipelines.models.card import check_built
+    from pipelines.models.locate import check_model
     from pipelines.paths import models_dir, runs_dir
 
     loaded = load_plan(find_plan(plan))
     for model in sorted({case.pipeline.model for case in loaded.cases}):
-        check_built(models_dir() / model)
+        check_model(models_dir(), model)
     outcome = run_plan(
         loaded,
         corpus=load_corpus(loaded.corpus_location),

@@ -129,10 +129,10 @@ def _bench(config: GateConfig, plan: str | None) -> Bench:
     from harness.gate.measure import Bench
     from harness.plan import find_plan, load_plan
     from harness.progress import reporter
-    from pipelines.models.card import check_built
+    from pipelines.models.locate import check_model
     from pipelines.paths import models_dir, runs_dir
 
     loaded = load_plan(find_plan(plan or config.plan)).model_copy(update={"repeats": config.repeats.batch})
     for model in sorted({case.pipeline.model for case in loaded.cases}):
-        check_built(models_dir() / model)
+        check_model(models_dir(), model)
     return Bench(loaded, load_corpus(loaded.corpus_location), models_dir(), runs_dir(), reporter)

@@ -1,4 +1,4 @@
-"""`amira models`: build the default models, and list what is built."""
+"""`amira models`: build the default models, list what there is, look into a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from harness.output import Json, print_json, print_table, say
 
-app = typer.Typer(no_args_is_help=True, help="Build the default models from their package, and list what is built.")
+app = typer.Typer(no_args_is_help=True, help="Build the default models, list what there is, look into one of your own.")
 
 
 @app.command()
@@ -20,6 +20,7 @@ def build(
 
     Each folder appears only when it is whole; a second call finds it and does nothing.
     """
+    from harness.inspection import entry
     from pipelines.models.catalogue import build_all
     from pipelines.paths import model_repo_dir, models_dir
     from pipelines.triton.repository import fill, served
@@ -27,7 +28,7 @@ def build(
     folders = build_all(models_dir(), model_repo_dir(), say, force=force)
     fill(model_repo_dir(), served(), models_dir(), say)
     if json:
-        print_json([_entry(folder.name, folder) for folder in folders])
+        print_json([entry(folder) for folder in folders])
 
 
 @app.command("list")
@@ -37,31 +38,59 @@ def list_models(
     ] = False,
     json: Json = False,
 ) -> None:
-    """List the built models with their files, sizes and where they come from."""
+    """List the built models, and those in model-repo/ that bring a card, with their files and where they come from."""
+    from harness.inspection import entries
     from pipelines.models import card
-    from pipelines.paths import models_dir
+    from pipelines.paths import model_repo_dir, models_dir
 
-    folders = sorted(path.parent for path in models_dir().glob("*/card.json"))
-    entries = [_entry(folder.name, folder) for folder in folders]
+    found = entries(models_dir(), model_repo_dir())
     if check:
-        for folder in folders:
+        for folder in sorted(path.parent for path in models_dir().glob(f"*/{card.CARD}")):
             card.check_built(folder)
             say(f"{folder.name}: every file matches its card")
     if json:
-        print_json(entries)
+        print_json(found)
         return
-    if not entries:
+    if not found:
         say("no models are built. Build the default ones: amira models build")
-    for entry in entries:
-        rows = [(name, f"{file['bytes'] / 2**20:.1f}", file["what"]) for name, file in entry["files"].items()]
-        print_table(f"{entry['name']}: {entry['summary']}", ("file", "MiB", "what it is"), rows)
+    for entry in found:
+        _print_entry(entry)
 
 
-def _entry(name: str, folder: Any) -> dict[str, Any]:
-    from pipelines.models import card
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model's name, or path/to/folder with a model-card.toml.")],
+    json: Json = False,
+) -> None:
+    """Show what a model is: its card, its labels, and what goes into and out of each of its files.
 
-    made = card.read(folder) or {}
-    return {
-        "name": name,
-        **{key: made[key] for key in ("summary", "package", "version", "licence", "sources", "files")},
-    }
+    A card that contradicts one of the files is an error that says where. Look at a model of your own with this
+    before you run it.
+
+    Examples:  amira models inspect moonshine-ctc    amira models inspect ./my-model
+    """
+    from harness.inspection import inspect as inspect_model
+    from pipelines.models.locate import model_folder
+    from pipelines.paths import models_dir
+
+    found = inspect_model(model_folder(models_dir(), model))
+    if json:
+        print_json(found)
+        return
+    _print_entry(found)
+    for precision, form in found.get("forms", {}).items():
+        rows = [(side[:-1], name, *_shown(what)) for side in ("inputs", "outputs") for name, what in form[side].items()]
+        print_table(f"\n{precision}: {form['file']}", ("", "name", "type", "shape"), rows)
+    if "labels" in found:
+        labels = found["labels"]
+        print(f"\n{labels['count']} labels, the blank is {labels['blank']}; the first: {' '.join(labels['first'])}")
+
+
+def _shown(what: list[Any]) -> tuple[str, str]:
+    kind, *shape = what
+    return kind, " x ".join(map(str, shape))
+
+
+def _print_entry(entry: dict[str, Any]) -> None:
+    rows = [(name, f"{file['bytes'] / 2**20:.1f}", file["what"]) for name, file in entry["files"].items()]
+    print_table(f"{entry['name']} ({entry['family']}): {entry['summary']}", ("file", "MiB", "what it is"), rows)

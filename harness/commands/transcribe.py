@@ -40,6 +40,12 @@ def transcribe(
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="AXIS=NAME, e.g. acoustic=ort@fp32; may be repeated.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A built model by its name, or your own: path/to/folder with a model-card.toml."
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of inference.")] = None,
     json: Json = False,
 ) -> None:
@@ -48,6 +54,7 @@ def transcribe(
     A file that cannot be read is reported and the others are transcribed all the same; the exit code is then 2.
 
     Examples:  amira transcribe story.wav    amira transcribe -f srt -o subtitles/ *.mp3
+              amira transcribe --model moonshine-ctc story.wav
     """
     from pipelines.assemble import open_pipeline
     from pipelines.paths import models_dir
@@ -57,7 +64,7 @@ def transcribe(
     chosen = Format.JSON if json else format
     _check_output(output, chosen, files)
     done: list[FileTranscript] = []
-    with open_pipeline(_config(variant or [], threads), models_dir()) as pipeline:
+    with open_pipeline(_config(variant or [], threads, model), models_dir()) as pipeline:
         for path in files:
             try:
                 with _progress(path) as advance:
@@ -94,8 +101,11 @@ def _check_output(output: Path | None, chosen: Format, files: list[Path]) -> Non
         ) from error
 
 
-def _config(variants: list[str], threads: int | None) -> PipelineConfig:
+def _config(variants: list[str], threads: int | None, model: str | None) -> PipelineConfig:
     from pipelines.config import default_config
+    from pipelines.models import model_card
+    from pipelines.models.locate import model_folder
+    from pipelines.paths import models_dir
 
     changes: dict[str, str] = {}
     for item in variants:
@@ -103,7 +113,12 @@ def _config(variants: list[str], threads: int | None) -> PipelineConfig:
         if not equals or not name:
             raise AmiraError(f"--variant '{item}' is not AXIS=NAME, e.g. acoustic=ort@fp32. List them: amira variants")
         changes[axis] = name
-    config = default_config().with_changes(changes)
+    if model is None:
+        config = default_config()
+    else:
+        family = model_card.family(model_folder(models_dir(), model))
+        config = default_config(family).model_copy(update={"model": model})
+    config = config.with_changes(changes)
     return config if threads is None else config.model_copy(update={"threads": threads})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,15 +12,21 @@ import kaldi_native_fbank as knf
 import numpy as np
 import onnx
 import pytest
+import soundfile
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import log_softmax
+from typer.testing import CliRunner
 
+from harness.cli import cli
+from harness.fingerprint import fingerprint
+from harness.plan import parse_plan
 from kernels.features import nemo_config, nemo_triangles
 from pipelines import registry
 from pipelines.assemble import open_pipeline
 from pipelines.config import PipelineConfig
 from pipelines.contracts import AudioBatch, Float32
 from pipelines.errors import AmiraError
+from pipelines.models.locate import check_model
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 from tests.small_ctc import STREAM_CARD, write_small_ctc, write_small_stream
@@ -267,3 +274,36 @@ def test_a_streaming_model_of_features_is_refused(tmp_path: Path) -> None:
     (folder / "model-card.toml").write_text(card, "utf-8")
     with pytest.raises(AmiraError, match="streams features"), opened(folder):
         pass
+
+
+def test_a_model_by_its_path_on_the_command_line(tmp_path: Path) -> None:
+    folder = icefall(tmp_path / "model")
+    clip = tmp_path / "clip.wav"
+    soundfile.write(clip, voice(1.0, 3), 16_000)
+    shown = CliRunner().invoke(cli, ["models", "inspect", str(folder), "--json"])
+    found = json.loads(shown.stdout)
+    assert found["forms"]["fp32"]["inputs"] == {"x": ["tensor(float)", "N", "T", 80], "x_lens": ["tensor(int64)", "N"]}
+    assert found["labels"] == {"count": 6, "blank": 0, "first": PIECES}
+    said = CliRunner().invoke(cli, ["transcribe", "--model", str(folder), "--json", str(clip)])
+    assert json.loads(said.stdout)[0]["file"] == str(clip)
+
+
+def test_a_model_by_its_path_in_a_plan(tmp_path: Path) -> None:
+    folder = icefall(tmp_path / "model")
+    plan = f"""
+        name = "own"
+        title = "My own"
+        corpus = "x"
+        [[case]]
+        id = "mine"
+        title = "Mine"
+        model = "{folder}"
+        variants = {{ acoustic = "ort@fp32", decoder = "greedy", kernel = "numpy", memory = "fresh" }}
+    """
+    [case] = parse_plan(plan, tmp_path / "plan.toml").cases
+    check_model(models_dir(), case.pipeline.model)
+    found = fingerprint(models_dir(), [case.pipeline.model])["models"]
+    assert list(found) == ["model"]
+    assert set(found["model"]) == {"model-card.toml", "model.onnx", "tokens.txt"}
+    with pytest.raises(AmiraError, match=r"model 'nothing' is not here: .*A model of your own is a folder"):
+        check_model(models_dir(), str(tmp_path / "nothing"))
