@@ -307,7 +307,10 @@ class Trainer:
         saved = torch.load(path, map_location=self.device, weights_only=True)
         self.network.load_state_dict(saved["network"])
         self.average = saved["average"]
+        bases = [group["base"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(saved["optimizer"])
+        for group, base in zip(self.optimizer.param_groups, bases, strict=True):
+            group["base"] = base  # the configuration's, which may have changed
         self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
         _say(f"goes on at step {self.step}")
 
