@@ -31,6 +31,8 @@ from training.pretrained import encoder_state
 Batch = tuple[Tensor, Tensor, list[list[int]]]
 """Waveforms, their lengths, and the characters of their transcripts."""
 LOG_EVERY = 20
+EXPORT = "export"
+"""Folder of the weights in a training's folder."""
 DEV_EACH = 60
 """Utterances of each dev corpus that the word error rate while training is measured on."""
 
@@ -272,13 +274,10 @@ class Trainer:
                 transcribe(self.network, self.dev, self.dev_utterances, chunk, self.device), self.dev_utterances
             )
         self._log({"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "wer": rates})
-        facts = {
-            "training": self.config.model_dump(),
-            "step": self.step,
-            "hours": round(self.speech.hours, 2),
-            "wer": rates,
-        }
-        export(self.folder / "export", self.network, self.average, facts)
+        training = self.config.model_dump()
+        training |= {"init": [_name(path) for path in self.config.init], "teacher": _name(self.config.teacher)}
+        facts = {"training": training, "step": self.step, "hours": round(self.speech.hours, 2), "wer": rates}
+        export(self.folder / EXPORT, self.network, self.average, facts)
         self.network.load_state_dict(kept)
 
     def _log(self, entry: dict[str, Any]) -> None:
@@ -334,6 +333,11 @@ def mask_spans(x: Tensor, config: Augmentation) -> Tensor:
     for row, start in (torch.rand(batch, width) < config.channel_masks).nonzero().tolist():
         across[row, :, start : start + config.channel_mask_width] = 0
     return x * keep * across
+
+
+def _name(path: str) -> str:
+    """What to call an exported folder in a model that came from it: the training's name, not where it lay."""
+    return Path(path).parent.name if Path(path).name == EXPORT else Path(path).name
 
 
 def _say(text: str) -> None:
