@@ -18,6 +18,7 @@ from pipelines.contracts import (
     AudioBatch,
     Buffers,
     Decoder,
+    DraftingDecoder,
     EncoderDecoderModel,
     Float32,
     Hypotheses,
@@ -67,10 +68,16 @@ class AedRecognizer:
             with trace.span("ingest"):
                 self._kernels.pcm16_to_float32(pcm, samples[0, :count])
                 samples[0, count:] = 0  # a clip shorter than the encoder takes is followed by silence
+            batch = AudioBatch(samples, np.array([samples.shape[1]]))
+            draft = None
+            if isinstance(self._decoder, DraftingDecoder):
+                with trace.span("draft"):
+                    draft = self._decoder.draft(batch)
             with trace.span("acoustic"):
-                batch = AudioBatch(samples, np.array([samples.shape[1]]))
                 encoded = stack.enter_context(self._model.encode(batch))
             with trace.span("decode"):
+                if draft is not None and isinstance(self._decoder, DraftingDecoder):
+                    return self._decoder.check(encoded, draft)
                 return self._decoder.decode(encoded)
 
 

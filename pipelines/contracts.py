@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE_RATE = 16_000
-STAGES = ("ingest", "features", "queue", "connection", "acoustic", "decode", "post")
+STAGES = ("ingest", "features", "queue", "connection", "draft", "acoustic", "decode", "post")
 """The stages of a request, in order. `engine` stands for a peer's whole engine, which cannot be looked into."""
 ENGINE_STAGE = "engine"
 
@@ -138,6 +138,18 @@ class CtcVocabulary(Vocabulary, Protocol):
 
     def piece(self, token: int) -> str:
         """What a token adds to the text, with a space where a word begins or ends; the blank adds nothing."""
+        ...
+
+
+class AedVocabulary(Vocabulary, Protocol):
+    """The tokens of an attention encoder-decoder, which are made from text as well as text from them."""
+
+    def encode(self, text: str, *, begins_word: bool = True) -> list[int]:
+        """The tokens that the model itself writes `text` with; `begins_word` says whether a space comes before it."""
+        ...
+
+    def begins_word(self, token: int) -> bool:
+        """Whether a token brings the space before a word."""
         ...
 
 
@@ -285,13 +297,15 @@ class StreamingAcousticModel(Protocol):
 class EncoderDecoderModel(Protocol):
     """An attention encoder-decoder (AED): encode once, then feed tokens and get the next token's logits."""
 
-    vocabulary: Vocabulary
+    vocabulary: AedVocabulary
     frame_shift_s: float
     start_token: int
     end_token: int
     max_tokens_per_s: float
     min_samples: int
     """The shortest clip the encoder takes, in samples."""
+    max_step_tokens: int
+    """Tokens that one step takes at most."""
 
     def warm_up(self) -> None:
         """Pay every first-time cost now: lazy allocation, compilation, page faults."""
@@ -315,12 +329,33 @@ class EncoderDecoderModel(Protocol):
         """
         ...
 
+    def rewind(self, state: Any, length: int) -> None:
+        """Forget all tokens that were fed but the first `length`.
+
+        Raises:
+            ValueError: Fewer were fed.
+        """
+        ...
+
 
 class AedDecoder(Protocol):
     """Turns an encoded clip into text with the model's own decoder (the `decoder` axis, AED family)."""
 
     def decode(self, encoded: Encoded) -> tuple[Hypotheses, int]:
         """The n-best readings of one clip and the number of sequential decoder passes."""
+        ...
+
+
+@runtime_checkable
+class DraftingDecoder(Protocol):
+    """An `AedDecoder` that hears the clip itself first and writes a draft, which it then checks with the model."""
+
+    def draft(self, batch: AudioBatch) -> Hypothesis:
+        """What another, quicker recogniser makes of the clip."""
+        ...
+
+    def check(self, encoded: Encoded, draft: Hypothesis) -> tuple[Hypotheses, int]:
+        """The n-best readings of one clip and the number of sequential decoder passes, with the help of a draft."""
         ...
 
 

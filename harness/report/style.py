@@ -31,6 +31,7 @@ STAGE_FILLS = {
     "features": "#e6c27a",
     "queue": "#b4c0c8",
     "connection": "#93a2ad",
+    "draft": "#7f5539",
     "acoustic": "#0f5b6e",
     "decode": "#59aebf",
     "post": "#b5dde5",

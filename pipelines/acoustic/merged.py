@@ -33,6 +33,8 @@ class _State:
 class MergedAed(MoonshineAed):
     """Moonshine with the merged decoder graph."""
 
+    max_step_tokens = 1
+
     def __init__(self, buffers: Buffers, encoder: Path, decoder: Path, tokenizer: Path, threads: int) -> None:
         super().__init__(buffers, tokenizer)
         self._encoder, self._decoder = (open_session(path, threads) for path in (encoder, decoder))
@@ -78,6 +80,15 @@ class MergedAed(MoonshineAed):
                 state.cache[name.replace("present", "past_key_values")] = value
         state.length += 1
         return logits[0]  # type: ignore[no-any-return]
+
+    def rewind(self, state: _State, length: int) -> None:
+        """See `pipelines.contracts.EncoderDecoderModel.rewind`."""
+        if not 0 <= length <= state.length:
+            raise ValueError(f"cannot go back to {length} tokens: {state.length} were fed")
+        for name, value in state.cache.items():
+            if ".decoder." in name:
+                state.cache[name] = np.ascontiguousarray(value[:, :, :length])
+        state.length = length
 
 
 class Shipped(Variant):

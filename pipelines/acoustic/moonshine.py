@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.acoustic import vocabulary
-from pipelines.contracts import SAMPLE_RATE, AudioBatch, Buffers, Encoded, Float32, Int64, Vocabulary
+from pipelines.contracts import SAMPLE_RATE, AedVocabulary, AudioBatch, Buffers, Encoded, Float32, Int64
 from pipelines.models import moonshine
 
 MIN_SAMPLES = 1_600
@@ -34,9 +34,10 @@ class MoonshineAed(ABC):
     end_token = moonshine.END_TOKEN
     max_tokens_per_s = moonshine.MAX_TOKENS_PER_S
     min_samples = MIN_SAMPLES
+    max_step_tokens: int
 
     def __init__(self, buffers: Buffers, tokenizer: Path) -> None:
-        self.vocabulary: Vocabulary = vocabulary.load(tokenizer)
+        self.vocabulary: AedVocabulary = vocabulary.load(tokenizer)
         self._buffers = buffers
 
     def warm_up(self) -> None:
@@ -74,6 +75,10 @@ class MoonshineAed(ABC):
     @abstractmethod
     def step(self, state: Any, tokens: Sequence[int]) -> Float32:
         """See `pipelines.contracts.EncoderDecoderModel.step`."""
+
+    @abstractmethod
+    def rewind(self, state: Any, length: int) -> None:
+        """See `pipelines.contracts.EncoderDecoderModel.rewind`."""
 
 
 def max_tokens(audio_s: float, per_s: float) -> int:

@@ -40,6 +40,8 @@ class _State:
 class OrtAed(MoonshineAed):
     """Moonshine with our decoder graphs (`pipelines.models.decoder_graph`)."""
 
+    max_step_tokens = MAX_STEP_TOKENS
+
     def __init__(
         self, context: Context, precision: str, step: str, options: SessionOptions, encoder: bool = True
     ) -> None:
@@ -117,6 +119,25 @@ class OrtAed(MoonshineAed):
         state.turn = 1 - state.turn
         after_each: Float32 = logits[0]
         return after_each
+
+    def rewind(self, state: _State, length: int) -> None:
+        """See `pipelines.contracts.EncoderDecoderModel.rewind`.
+
+        Heads come before tokens in a cache, so that a shorter one is no prefix of a longer one: what stays is copied
+        to the other buffer.
+        """
+        if not 0 <= length <= state.length:
+            raise ValueError(f"cannot go back to {length} tokens: {state.length} were fed")
+        if length == state.length:
+            return
+        old, new = state.caches[state.turn], state.caches[1 - state.turn]
+        width = HEADS * HEAD_WIDTH
+        for index in range(2 * LAYERS):
+            before = old[index, : state.length * width].reshape(HEADS, state.length, HEAD_WIDTH)
+            after = new[index, : length * width].reshape(HEADS, length, HEAD_WIDTH)
+            np.copyto(after, before[:, :length])
+        state.length = length
+        state.turn = 1 - state.turn
 
 
 class _Ort(Variant):

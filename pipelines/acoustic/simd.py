@@ -55,6 +55,8 @@ class _State:
 class SimdAed(MoonshineAed):
     """Moonshine on one thread, every product from the shipped int8 weights with FP32 arithmetic."""
 
+    max_step_tokens = MAX_STEP_TOKENS
+
     def __init__(self, context: Context, lanes: int) -> None:
         folder = context.folder
         super().__init__(context.buffers, folder / "tokenizer.bin")
@@ -130,6 +132,12 @@ class SimdAed(MoonshineAed):
         )  # fmt: skip
         state.length += count
         return state.logits[: count * VOCABULARY].reshape(count, VOCABULARY)
+
+    def rewind(self, state: _State, length: int) -> None:
+        """See `pipelines.contracts.EncoderDecoderModel.rewind`: a step overwrites what lies behind `past`."""
+        if not 0 <= length <= state.length:
+            raise ValueError(f"cannot go back to {length} tokens: {state.length} were fed")
+        state.length = length
 
 
 def _done(result: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 from pipelines.errors import AmiraError
@@ -37,14 +38,44 @@ def parse(data: bytes) -> list[bytes]:
     return tokens
 
 
+BYTES = range(3, 259)
+"""Tokens that stand for single bytes, for text that the others cannot spell."""
+
+
 class TokenTable:
-    """Maps token ids to text (see `pipelines.contracts.Vocabulary`)."""
+    """Maps token ids to text and text to token ids (see `pipelines.contracts.AedVocabulary`).
+
+    The table is of the byte-pair kind: its tokens were added in the order in which pairs were merged, so that the id
+    is the rank of the merge; only single characters stand at the end.
+    """
 
     def __init__(self, tokens: list[bytes]) -> None:
         self._tokens = tokens
+        # The first of equals is kept, but a character of its own is preferred to the byte of the same value.
+        self._ids = {token: index for index, token in reversed(list(enumerate(tokens))) if index not in BYTES}
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def encode(self, text: str, *, begins_word: bool = True) -> list[int]:
+        """See `pipelines.contracts.AedVocabulary`: merges the pair of the lowest rank until none is left."""
+        marked = (BLANK if begins_word else "") + text.replace(" ", BLANK)
+        parts = [character.encode() for character in marked]
+        while len(parts) > 1:
+            ranks = [self._ids.get(left + right, len(self._tokens)) for left, right in pairwise(parts)]
+            best = min(range(len(ranks)), key=ranks.__getitem__)
+            if ranks[best] == len(self._tokens):
+                break
+            parts[best : best + 2] = [parts[best] + parts[best + 1]]
+        return [token for part in parts for token in self._spelled(part)]
+
+    def begins_word(self, token: int) -> bool:
+        """See `pipelines.contracts.AedVocabulary`."""
+        return token < len(self._tokens) and self._tokens[token].startswith(BLANK.encode())
+
+    def _spelled(self, part: bytes) -> list[int]:
+        token = self._ids.get(part)
+        return [BYTES[byte] for byte in part] if token is None else [token]
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of a token sequence; ids beyond the table (the model's padding) say nothing."""

@@ -252,6 +252,10 @@ def check_acoustic(model: Any) -> None:
             assert rows[0].size >= len(model.vocabulary)
             with pytest.raises(ValueError, match="state holds 3"):
                 model.step(state, [7])
+            model.rewind(state, 1)
+            np.testing.assert_allclose(model.step(state, [5])[-1], rows[1], atol=1e-4)
+            with pytest.raises(ValueError, match="2 were fed"):
+                model.rewind(state, 3)
         logits.append(np.stack(rows))
     np.testing.assert_array_equal(*logits)  # a clip does not depend on the one before it
     with pytest.raises(ValueError, match="samples"), model.encode(AudioBatch(samples[:, :100], np.array([100]))):

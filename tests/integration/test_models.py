@@ -51,7 +51,8 @@ def model(name: str) -> Iterator[EncoderDecoderModel]:
 
 
 @pytest.mark.parametrize(
-    "acoustic", ["ort@shipped", "ort@folded", "ort@fp32", "ort-shortlist@fp32", "ort@int8", "simd@fp32"]
+    "acoustic",
+    ["ort@shipped", "ort@folded", "ort@fp32", "ort-shortlist@fp32", "ort@int8", "simd@fp32"],
 )
 def test_beckett(acoustic: str, pcm: bytes) -> None:
     with pipeline(acoustic=acoustic, **PARTS) as opened:

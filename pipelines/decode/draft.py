@@ -1,0 +1,123 @@
+"""Drafts: what an attention decoder would probably write, guessed from the words of a CTC model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipelines.contracts import AedVocabulary
+
+_ENDS = ".!?"
+_STOPS = (*_ENDS, ",", ";", ":", '"')
+_WRITTEN = {
+    "i": "I",
+    "i'm": "I'm",
+    "i'll": "I'll",
+    "i've": "I've",
+    "i'd": "I'd",
+    "mister": "Mr.",
+    "missus": "Mrs.",
+    "doctor": "Dr.",
+}
+"""How an attention decoder writes words of a normalised text, sentence beginnings apart."""
+_TITLES = tuple(word for word in _WRITTEN.values() if word.endswith("."))
+
+
+class WordDraft:
+    """Guesses what comes next, from a draft in lower case without punctuation and what was really written so far.
+
+    The two are aligned word by word (edit distance), so that after a word that the draft has wrong, or a comma that it
+    could not know of, it is followed again from the right place.
+
+    Args:
+        words: The draft, in lower case.
+        vocabulary: The tokens of the decoder that is helped.
+    """
+
+    def __init__(self, words: Sequence[str], vocabulary: AedVocabulary) -> None:
+        self._words, self._vocabulary = tuple(words), vocabulary
+        self._distances = list(range(len(words) + 1))
+        self._aligned = 0
+
+    def ahead(self, tokens: Sequence[int], count: int) -> list[int]:
+        """At most `count` tokens that may follow `tokens`."""
+        written = self._vocabulary.text(tokens).split()
+        for word in written[self._aligned : len(written) - 1]:
+            self._distances = self._after(word)
+            self._aligned += 1
+        last = written[-1] if written else ""
+        ahead, position = self._rest_of(last, tokens)
+        # A capital begins the text and every sentence.
+        capital = not ahead and (not last or (last.endswith(tuple(_ENDS)) and last not in _TITLES))
+        for word in self._words[position:]:
+            if len(ahead) >= count:
+                break
+            spelled = _WRITTEN.get(word, word)
+            ahead += self._vocabulary.encode(spelled[0].upper() + spelled[1:] if capital else spelled)
+            capital = False
+        if len(ahead) < count and (ahead or not last.endswith(tuple(_ENDS))):
+            ahead += self._vocabulary.encode(_ENDS[0], begins_word=False)
+        return ahead[:count]
+
+    def _rest_of(self, last: str, tokens: Sequence[int]) -> tuple[list[int], int]:
+        """The tokens that complete the last written word, and the draft's word after it."""
+        letters = _letters(last)
+        here = self._positions(self._distances)
+        if not last:
+            return [], here[0]
+        if letters and not last.endswith(_STOPS):
+            begun = [
+                (_begun(letters, self._words[position]), position)
+                for position in (*here, here[0] + 1)
+                if position < len(self._words)
+            ]
+            if begun:
+                (distance, size), position = min(begun, key=lambda item: item[0][0])
+                if distance <= len(letters) // 3:
+                    return self._completed(last, self._words[position][size:], tokens), position + 1
+        return [], self._positions(self._after(last))[0]
+
+    def _completed(self, last: str, rest: str, tokens: Sequence[int]) -> list[int]:
+        """The tokens of `rest` behind those of the word that it completes."""
+        if not rest:
+            return []
+        begun: list[int] = []
+        for token in reversed(tokens):
+            begun.insert(0, token)
+            if self._vocabulary.begins_word(token):
+                break
+        whole = self._vocabulary.encode(last + rest)
+        if whole[: len(begun)] == begun:
+            return whole[len(begun) :]
+        return self._vocabulary.encode(rest, begins_word=False)
+
+    def _after(self, word: str) -> list[int]:
+        """Edit distances of what is written and `word` to each beginning of the draft."""
+        letters, before = _letters(word), self._distances
+        if not letters:
+            return before
+        after = [before[0] + 1]
+        for index, drafted in enumerate(self._words):
+            after.append(min(before[index] + (drafted != letters), before[index + 1] + 1, after[-1] + 1))
+        return after
+
+    def _positions(self, distances: Sequence[int]) -> list[int]:
+        """The beginnings of the draft that are nearest to what is written, the longest first."""
+        least = min(distances)
+        return [index for index in range(len(distances) - 1, -1, -1) if distances[index] == least]
+
+
+def _begun(letters: str, word: str) -> tuple[int, int]:
+    """The beginning of `word` that `letters` is nearest to: edit distance, and its length (the longest of equals)."""
+    before = list(range(len(word) + 1))
+    for letter in letters:
+        after = [before[0] + 1]
+        for index, other in enumerate(word):
+            after.append(min(before[index] + (letter != other), before[index + 1] + 1, after[-1] + 1))
+        before = after
+    least = min(before)
+    return least, max(index for index, distance in enumerate(before) if distance == least)
+
+
+def _letters(word: str) -> str:
+    """A word as drafts have it."""
+    return "".join(sign for sign in word.lower() if sign.isalpha() or sign == "'")
