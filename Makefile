@@ -6,10 +6,10 @@ VENV := .venv
 AMIRA := $(VENV)/bin/amira
 READY := $(VENV)/.ready
 
-.PHONY: help setup models bench serve test lint browser lock clean
+.PHONY: help setup models bench serve test lint k2 browser lock clean
 
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv and install the locked dependencies.
 
@@ -34,6 +34,9 @@ lint: setup ## Check formatting, lint, types and import directions.
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+k2: setup ## Set up the real k2 for decoder/k2, apart from .venv (3.4 GB, prints its size first).
+	scripts/k2.sh $(VENV)
 
 browser:
 	scripts/browser.sh

@@ -12,6 +12,8 @@ from pipelines.errors import AmiraError
 Progress = Callable[[str], None]
 
 TOOLS = ("apt-get", "dpkg-deb")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""Debian's keys, from its package `debian-archive-keyring`."""
 _TIMEOUT_S = 300
 
 
@@ -19,13 +21,14 @@ class UnobtainableError(AmiraError):
     """A package that this machine cannot get: it has no apt, or apt does not have the package."""
 
 
-def download(package: str, folder: Path, progress: Progress) -> Path:
+def download(package: str, folder: Path, progress: Progress, release: str | None = None) -> Path:
     """Download a package: first by the system's package lists, then by fresh private ones.
 
     Args:
         package: Its name.
         folder: An empty folder for it; apt's own files go there, too.
         progress: Is told what goes on.
+        release: Take it from this release of Debian, e.g. `bullseye`, instead of the system's own.
 
     Returns:
         The `.deb` file. Apt has checked it against the signed package list.
@@ -37,9 +40,13 @@ def download(package: str, folder: Path, progress: Progress) -> Path:
     if absent:
         raise UnobtainableError(f"this machine has no {' and no '.join(absent)}")
     private = _private_apt(folder / "apt")
-    done = run(["apt-get", "--quiet", *private[:2], "download", package], folder)
-    if done.returncode:
-        progress("the system's package lists do not have it: reading fresh ones")
+    if release is None:
+        done = run(["apt-get", "--quiet", *private[:2], "download", package], folder)
+    else:
+        private += _sources(folder, release)
+    if release is not None or done.returncode:
+        why = f"{package} comes from {release}" if release else "the system's package lists do not have it"
+        progress(f"{why}: reading fresh ones")
         done = run(["apt-get", "--quiet", *private, "update"], folder)
         if not done.returncode:
             done = run(["apt-get", "--quiet", *private, "download", package], folder)
@@ -73,6 +80,19 @@ def last_words(done: subprocess.CompletedProcess[str]) -> str:
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     errors = [line for line in lines if line.upper().startswith(("E:", "ERROR"))]
     return (errors or lines or [f"exit status {done.returncode}"])[-1].rstrip(".")
+
+
+def _sources(folder: Path, release: str) -> list[str]:
+    """Options that make apt read another release of Debian from the mirror that the system uses."""
+    if not KEYRING.is_file():
+        raise UnobtainableError(f"there is no {KEYRING} to check the packages of {release} with")
+    listed = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"], folder)
+    mirrors = [line for line in listed.stdout.splitlines() if line.rstrip("/").endswith("/debian")]
+    if not mirrors:
+        raise UnobtainableError("apt knows no mirror of Debian here")
+    sources = folder / "sources.list"
+    sources.write_text(f"deb [signed-by={KEYRING}] {mirrors[0]} {release} main\n", "utf-8")
+    return [f"--option=Dir::Etc::SourceList={sources}", "--option=Dir::Etc::SourceParts=/dev/null"]
 
 
 def _private_apt(folder: Path) -> list[str]:

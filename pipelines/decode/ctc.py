@@ -151,6 +151,9 @@ class Frames:
     def __init__(self) -> None:
         self._chunks: list[Float32] = []
 
+    def __bool__(self) -> bool:
+        return bool(self._chunks)
+
     def add(self, log_probs: Float32) -> None:
         """Keep a copy of a chunk."""
         self._chunks.append(log_probs.copy())
