@@ -65,14 +65,15 @@ class Engine:
         best = k2.shortest_path(lattice, use_double_scores=True)
         readings = [self._reading(best)]
         if nbest > 1:
-            sampled = k2.Nbest.from_lattice(lattice, SAMPLED_PATHS, use_double_scores=True, nbest_scale=0.5)
+            drawn = k2.Nbest.from_lattice(lattice, SAMPLED_PATHS, use_double_scores=True, nbest_scale=0.5)
             known = {tuple(readings[0][1])}
-            others = []
-            for index in range(sampled.fsa.shape[0]):
-                reading = self._reading(k2.create_fsa_vec([sampled.fsa[index]]))
-                if tuple(reading[1]) not in known:
-                    known.add(tuple(reading[1]))
-                    others.append(reading)
+            words = []
+            for index in range(drawn.fsa.shape[0]):
+                outputs = self._outputs(drawn.fsa[index])
+                if tuple(outputs) not in known:
+                    known.add(tuple(outputs))
+                    words.append(outputs)
+            others = self._best_alignments(lattice, words) if words else []
             others.sort(key=lambda reading: -reading[2])
             readings += others[: nbest - 1]
         return readings
@@ -100,14 +101,36 @@ class Engine:
         segment = torch.tensor([[0, 0, values.shape[1]]], dtype=torch.int32)
         return self._k2.DenseFsaVec(values, segment)
 
-    def _reading(self, path: Any) -> Reading:
+    def _best_alignments(self, lattice: Any, words: List[List[int]]) -> List[Reading]:  # noqa: UP006
+        """A drawn path says these words in some way; find the best way in the lattice."""
+        k2, torch = self._k2, self._torch
+        by_word = k2.arc_sort(k2.connect(k2.invert(lattice)))
+        lines = k2.add_epsilon_self_loops(k2.linear_fsa(words).to(self._device))
+        first = torch.zeros(len(words), dtype=torch.int32, device=self._device)
+        both = k2.intersect_device(by_word, lines, b_to_a_map=first, sorted_match_a=True)
+        best = k2.shortest_path(k2.top_sort(k2.connect(both)), use_double_scores=True)
+        scores = best.get_tot_scores(use_double_scores=True, log_semiring=False).tolist()
+        readings = []
+        for index in range(len(words)):
+            labels = best[index].aux_labels
+            labels = labels.values if isinstance(labels, k2.RaggedTensor) else labels
+            readings.append(
+                ([label for label in labels.tolist() if label >= 0], words[index], self._score(scores[index]))
+            )
+        return readings
+
+    def _score(self, total: float) -> float:
+        return total + UNFINISHED if total < -UNFINISHED / 2 else total
+
+    def _outputs(self, path: Any) -> List[int]:  # noqa: UP006
         outputs = path.aux_labels
         outputs = outputs.values if isinstance(outputs, self._k2.RaggedTensor) else outputs
-        score = float(path.get_tot_scores(use_double_scores=True, log_semiring=False)[0])
-        if score < -UNFINISHED / 2:
-            score += UNFINISHED
+        return [label for label in outputs.tolist() if label > 0]
+
+    def _reading(self, path: Any) -> Reading:
+        score = self._score(float(path.get_tot_scores(use_double_scores=True, log_semiring=False)[0]))
         labels = [label for label in path.labels.tolist() if label >= 0]
-        return labels, [label for label in outputs.tolist() if label > 0], score
+        return labels, self._outputs(path), score
 
     def _converted(self, graph: Dict[str, Any], ends: Any) -> Any:  # noqa: UP006
         k2, torch = self._k2, self._torch

@@ -36,8 +36,7 @@ def receive(fd: int) -> Optional[Dict[str, Any]]:  # noqa: UP006, UP045
     head = read_exactly(fd, 4)
     if len(head) < 4:
         return None
-    found = json.loads(read_exactly(fd, struct.unpack("<I", head)[0]))  # type: Dict[str, Any]
-    return found
+    return dict(json.loads(read_exactly(fd, struct.unpack("<I", head)[0])))
 
 
 def send(fd: int, message: Dict[str, Any]) -> None:  # noqa: UP006
@@ -62,8 +61,7 @@ class Worker:
         if request["memory"] != self._size:
             self._size = request["memory"]
             self._memory = mmap.mmap(self._fd, self._size)
-        done = getattr(self, "_" + request["do"])(request)  # type: Dict[str, Any]
-        return done
+        return dict(getattr(self, "_" + request["do"])(request))
 
     def _open(self, request: Dict[str, Any]) -> Dict[str, Any]:  # noqa: UP006
         arrays = {}
