@@ -13,6 +13,7 @@ from harness.commands import (
     env,
     gate,
     graph,
+    load,
     models,
     report,
     serve,
@@ -48,6 +49,7 @@ cli.command("bench")(bench.bench)
 cli.command("report")(report.report)
 cli.command("compare")(compare.compare)
 cli.add_typer(gate.app, name="gate")
+cli.command("load")(load.load)
 cli.command("serve", context_settings=serve.SETTINGS)(serve.serve)
 cli.command("env")(env.env)
 
