@@ -22,8 +22,8 @@ from pipelines.paths import home, models_dir, runs_dir
 
 LOAD = "load.json"
 SCHEMA_VERSION = 1
-START_DELAY_S = 3.0
-"""Time for the client processes to start before the first audio is due."""
+START_DELAY_S = 0.5
+"""Between the word to begin and the first stream."""
 MAX_AUDIO_S = 900.0
 
 
@@ -69,7 +69,6 @@ def _run_step(
     output = folder / f"step-{number:02d}"
     output.mkdir()
     before = scrape(url)
-    start_ns = perf_counter_ns() + round(START_DELAY_S * 1e9)
     chance = random.Random(step.seed)
     offsets = [chance.choice(spoken).start for _ in range(step.streams)]
     workers = []
@@ -82,17 +81,19 @@ def _run_step(
             streams=numbers,
             offsets=tuple(offsets[stream] for stream in numbers),
             audio=str(audio),
-            start_ns=start_ns,
             output=str(output),
         )
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "harness.load.worker"], stdin=subprocess.PIPE, text=True, cwd=home()
-        )
+        command = [sys.executable, "-m", "harness.load.worker"]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=home())
         workers.append(worker)
-        if worker.stdin is not None:
-            worker.stdin.write(job.model_dump_json())
-            worker.stdin.close()
+        _tell(worker, job.model_dump_json())
     try:
+        for worker in workers:
+            if worker.stdout is None or worker.stdout.readline() != "ready\n":
+                raise AmiraError("a client process of the load did not start; what it said is above")
+        start_ns = perf_counter_ns() + round(START_DELAY_S * 1e9)
+        for worker in workers:
+            _tell(worker, str(start_ns))
         codes = [worker.wait() for worker in workers]
     except BaseException:
         for worker in workers:
@@ -103,6 +104,12 @@ def _run_step(
         raise AmiraError(f"client processes of the load ended with {codes}; what they said is above")
     return {"folder": output.name, "spec": step.model_dump(), "before": before, "after": scrape(url),
             "start_ns": start_ns, "end_ns": perf_counter_ns()}  # fmt: skip
+
+
+def _tell(worker: subprocess.Popen[str], line: str) -> None:
+    if worker.stdin is not None:
+        worker.stdin.write(line + "\n")
+        worker.stdin.flush()
 
 
 def find_load(name: str) -> Path:

@@ -77,8 +77,9 @@ class Job(_Stored):
         streams: Numbers of this process's streams.
         offsets: Where each of them starts in the audio, in samples.
         audio: Raw PCM16 file.
-        start_ns: When the first stream starts, on the clock that all processes of a machine share.
         output: Folder for its samples.
+        start_ns: When the first stream starts, on the clock that all processes of a machine share; told when all of
+            them are ready.
     """
 
     url: str
@@ -87,5 +88,5 @@ class Job(_Stored):
     streams: tuple[int, ...]
     offsets: tuple[int, ...]
     audio: str
-    start_ns: int
     output: str
+    start_ns: int = 0

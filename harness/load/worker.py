@@ -264,13 +264,15 @@ def _row(stream: Stream, session: Session) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the job from stdin, do it, write the samples."""
-    job = Job.model_validate_json(sys.stdin.read())
+    """Read the job, say that it can begin, read when it begins, do it, write the samples."""
+    job = Job.model_validate_json(sys.stdin.readline())
     sink = Sink()
+    print("ready", flush=True)
+    start_ns = int(sys.stdin.readline())
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection in the middle would be measured as the server's latency
-    asyncio.run(run(job, sink))
+    asyncio.run(run(job.model_copy(update={"start_ns": start_ns}), sink))
     sink.write(Path(job.output), f"{job.streams[0]:05d}")
 
 
