@@ -107,7 +107,7 @@ class Converted:
     def _resampled(self, samples: Float32, last: bool) -> Int16:
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples, last=last)
-        scaled = np.rint(samples * np.float32(32_768))
+        scaled = np.rint(np.clip(samples, -1.0, 1.0) * np.float32(32_768))
         pcm: Int16 = np.clip(scaled, -32_768, 32_767).astype(np.int16)
         return pcm
 

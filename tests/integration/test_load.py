@@ -1,0 +1,81 @@
+"""The load against a real server that recognises nothing: everything sent is answered, and every misdeed is counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import cli
+from harness.corpus import Corpus, load_corpus
+from harness.load.run import find_load, run_load
+from harness.load.spec import LoadSpec
+from harness.load.summary import summarise
+from pipelines.errors import AmiraError
+from tests.fakes.serving import Server, serving
+from tests.synthetic import write_corpus_folder
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving("--null") as running:
+        yield running
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+    monkeypatch.setattr("harness.load.run.runs_dir", lambda: tmp_path / "runs")
+    return load_corpus(str(write_corpus_folder(tmp_path / "speech")))
+
+
+def quiet(message: str) -> None:
+    pass
+
+
+def test_all_audio_is_answered_in_order(server: Server, corpus: Corpus) -> None:
+    steps = [LoadSpec(streams=3, seconds=1.5, processes=2), LoadSpec(streams=2, seconds=2, session_s=0.5)]
+    folder = run_load(server.url, steps, corpus, quiet)
+    first, churned = summarise(folder)["steps"]
+    assert first["outcomes"] == {"finished": 3}
+    assert churned["outcomes"] == {"finished": 8}
+    for step in (first, churned):
+        assert (step["errors"], step["lost_ms"], step["disordered"]) == (0, 0, 0)
+        for name in ("partial", "first_partial", "final"):
+            due, sent = (step["latency_ms"][each] for each in (name, f"{name}_from_send"))
+            assert due["n"] == sent["n"] > 0
+            assert due["p50"] >= sent["p50"] > 0  # due is never after sent
+    assert first["latency_ms"]["partial"]["n"] == 3 * 15
+    assert not list(folder.rglob("*.raw"))  # no recordings are left behind
+
+
+def test_clients_that_misbehave_are_apart_from_those_that_do_not(server: Server, corpus: Corpus) -> None:
+    folder = run_load(server.url, [LoadSpec(streams=6, seconds=1, vanishing=0.5, seed=3)], corpus, quiet)
+    [step] = summarise(folder)["steps"]
+    assert step["outcomes"]["vanished"] >= 1
+    assert step["outcomes"]["finished"] >= 1
+    assert (step["errors"], step["lost_ms"]) == (0, 0)
+
+
+def test_what_a_server_refuses_is_an_error(corpus: Corpus) -> None:
+    with serving("--null", "--set", "limits.max_sessions=2") as small:
+        folder = run_load(small.url, [LoadSpec(streams=4, seconds=1)], corpus, quiet)
+    [step] = summarise(folder)["steps"]
+    assert step["outcomes"] == {"finished": 2, "at_capacity": 2}
+    assert step["errors"] == 2
+
+
+def test_a_stored_run_is_shown_again(server: Server, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_load(server.url, [LoadSpec(streams=1, seconds=1)], corpus, quiet)
+    done = CliRunner().invoke(cli, ["load", "--show", str(folder), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout)["run"] == folder.name
+    assert find_load(str(folder)) == folder
+
+
+def test_errors_say_what_to_do(corpus: Corpus) -> None:
+    with pytest.raises(AmiraError, match="amira serve"):
+        run_load("ws://127.0.0.1:1", [LoadSpec(streams=1)], corpus, quiet)
+    with pytest.raises(AmiraError, match="amira load URL"):
+        find_load("no-such-run")

@@ -1,0 +1,278 @@
+"""Sessions without any I/O: what goes in, what comes out, in every cut."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amira_client.messages import Final
+from amira_client.replay import Replay
+from pipelines.agreement import Agreement
+from pipelines.audio.endpoint import Ended, Endpointer, EndpointRules, Started
+from pipelines.audio.ingest import open_ingest
+from pipelines.audio.ring import SampleRing
+from pipelines.audio.vad import load_weights, speech_probabilities
+from pipelines.audio.vad_stream import EverythingIsSpeech, StreamingSilero
+from pipelines.batcher import Batcher
+from pipelines.contracts import Hypothesis
+from pipelines.errors import AmiraError
+from pipelines.first_pass import NullPass, Partials, Regrow
+from pipelines.session import MAX_UNSETTLED, FinalEvent, PartialEvent, Session, SessionSettings
+
+RULES = EndpointRules(silence=8_000, longest=320_000, pad=3_200)
+
+
+class Loudness:
+    """A detector that takes what is loud for speech."""
+
+    chunk_samples = 512
+
+    def open(self) -> None:
+        return None
+
+    def probabilities(self, states: object, chunks: np.ndarray) -> np.ndarray:
+        return (np.abs(chunks.astype(np.int32)).mean(axis=1) > 100).astype(np.float32)
+
+
+def talk(*pieces: tuple[str, float]) -> np.ndarray:
+    """Loud and quiet stretches, in seconds."""
+    return np.concatenate([np.full(int(s * 16_000), 1_000 if kind == "loud" else 0, np.int16) for kind, s in pieces])
+
+
+def session_of(
+    partials: Partials, rules: EndpointRules = RULES, detector: object | None = None, **more: int
+) -> Session:
+    chunk = (detector or Loudness()).chunk_samples  # type: ignore[attr-defined]
+    return Session(SessionSettings(rules, **more), None, chunk, partials)  # type: ignore[arg-type]
+
+
+def play(session: Session, batcher: Batcher) -> list[PartialEvent | FinalEvent]:
+    """Run everything that there is to do; the second pass says how long its audio is."""
+    events: list[PartialEvent | FinalEvent] = []
+    while True:
+        done = batcher.round([session])
+        jobs = session.take_jobs()
+        for job in jobs:
+            session.recognised(job, (Hypothesis(f"{len(job.pcm) // 32} ms", (), 0.0),))
+        events += session.take_events()
+        if done.idle and not jobs:
+            return events
+
+
+@given(st.lists(st.integers(0, 900), max_size=30), st.integers(0, 2_000))
+def test_ring_holds_what_was_appended(sizes: list[int], keep: int) -> None:
+    ring, whole = SampleRing(50_000), np.empty(0, np.int16)
+    for size in sizes:
+        part = np.arange(len(whole), len(whole) + size).astype(np.int16)
+        ring.append(part)
+        whole = np.concatenate([whole, part])
+        ring.drop_before(len(whole) - keep)
+        np.testing.assert_array_equal(ring.read(ring.start, ring.stop), whole[ring.start :])
+        assert ring.stop == len(whole)
+
+
+def test_ring_refuses_what_it_cannot_hold_or_does_not_hold() -> None:
+    ring = SampleRing(100)
+    assert ring.nbytes == 0
+    ring.append(np.zeros(100, np.int16))
+    with pytest.raises(OverflowError, match="do not fit"):
+        ring.append(np.zeros(1, np.int16))
+    ring.drop_before(50)
+    with pytest.raises(IndexError, match="50 to 100"):
+        ring.read(49, 60)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]), st.lists(st.integers(1, 700), max_size=12))
+def test_ingest_does_not_depend_on_how_audio_is_cut(encoding: str, cuts: list[int]) -> None:
+    data = np.random.default_rng(1).integers(0, 256, 4_000, np.uint8).tobytes()
+    whole = open_ingest(encoding, 16_000).push(data)
+    ingest, at, parts = open_ingest(encoding, 16_000), 0, []
+    for cut in [*cuts, len(data)]:
+        parts.append(ingest.push(data[at : at + cut]))
+        at += cut
+    np.testing.assert_array_equal(np.concatenate([*parts, ingest.finish()]), whole)
+
+
+def test_ingest_resamples_and_refuses() -> None:
+    tone = (np.sin(np.arange(8_000) / 8_000 * 2 * np.pi * 300) * 10_000).astype("<i2")
+    ingest = open_ingest("pcm_s16le", 8_000)
+    out = np.concatenate([*(ingest.push(tone[k : k + 800].tobytes()) for k in range(0, 8_000, 800)), ingest.finish()])
+    wanted = np.sin(np.arange(16_000) / 16_000 * 2 * np.pi * 300) * 10_000
+    assert len(out) == pytest.approx(16_000, abs=2)
+    np.testing.assert_allclose(out[1_000:15_000], wanted[1_000:15_000], atol=60)
+    with pytest.raises(AmiraError, match="have: alaw"):
+        open_ingest("opus", 16_000)
+    with pytest.raises(AmiraError, match="out of range"):
+        open_ingest("pcm_s16le", 7_999)
+    cut = open_ingest("pcm_f32le", 16_000)
+    cut.push(b"123")
+    with pytest.raises(AmiraError, match="3 bytes into a sample of 4"):
+        cut.finish()
+
+
+def test_streaming_detector_gives_the_numbers_of_the_whole_recording() -> None:
+    weights = load_weights()
+    rng = np.random.default_rng(0)
+    streams = (rng.standard_normal((3, 20 * 512)) * rng.uniform(100, 9_000, (3, 1))).astype(np.int16)
+    detector = StreamingSilero(weights)
+    states = [detector.open() for _ in streams]
+    found = [detector.probabilities(states, streams[:, k * 512 : (k + 1) * 512]) for k in range(20)]
+    for stream, own in zip(streams, np.array(found).T, strict=True):
+        np.testing.assert_allclose(own, speech_probabilities(stream.tobytes(), weights), atol=1e-4)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.4, 1.0]), max_size=300), st.integers(2_048, 40_000))
+def test_segments_alternate_are_bounded_and_do_not_overlap(probabilities: list[float], longest: int) -> None:
+    endpointer = Endpointer(EndpointRules(2_048, max(longest, 32_000), 1_000))
+    changes = [
+        (change, (k + 1) * 512)
+        for k, probability in enumerate(probabilities)
+        for change in endpointer.update(probability, probability, k * 512, (k + 1) * 512)
+    ]
+    changes += [(change, len(probabilities) * 512) for change in endpointer.stop(len(probabilities) * 512, "finish")]
+    floor = 0
+    for index, (change, now) in enumerate(changes):
+        if index % 2 == 0:
+            assert isinstance(change, Started)
+            assert floor <= change.start <= now
+            start = change.start
+        else:
+            assert isinstance(change, Ended)
+            assert start <= change.end <= now
+            assert change.end - start <= max(longest, 32_000) + 512
+            floor = change.end
+    assert len(changes) % 2 == 0
+
+
+def test_a_pause_ends_a_segment_and_finish_answers() -> None:
+    session = session_of(Partials())
+    session.push(talk(("quiet", 1), ("loud", 1), ("quiet", 1), ("loud", 0.03), ("quiet", 1)), 7)
+    session.finish(9)
+    first, last = [event for event in play(session, Batcher(Loudness(), None)) if isinstance(event, FinalEvent)]
+    assert (first.segment, first.cause, first.arrived_ns) == (0, "endpoint", 7)
+    assert first.start_ms == pytest.approx(800, abs=33)
+    assert first.end_ms == pytest.approx(2_200, abs=33)
+    assert first.text == f"{first.end_ms - first.start_ms} ms"
+    assert (last.segment, last.cause, last.text, last.audio_ms) == (1, "finish", "", 4_030)  # a click is no speech
+    assert session.finished
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.integers(1, 5_000), min_size=1, max_size=40))
+def test_finals_do_not_depend_on_how_audio_is_cut(cuts: list[int]) -> None:
+    audio = talk(("quiet", 0.3), ("loud", 0.7), ("quiet", 0.8), ("loud", 0.4), ("quiet", 0.2))
+    seen = []
+    for sizes in ([len(audio)], [*cuts, len(audio)]):
+        session, batcher, events, at = session_of(Partials(NullPass())), Batcher(Loudness(), NullPass()), [], 0
+        for size in sizes:
+            session.push(audio[at : at + size], 0)
+            at += size
+            events += play(session, batcher)
+        session.finish(0)
+        events += play(session, batcher)
+        seen.append([(e.segment, e.text, e.cause, e.start_ms, e.end_ms) for e in events if isinstance(e, FinalEvent)])
+    assert seen[0] == seen[1]
+
+
+def test_running_speech_is_cut_at_its_limit_and_loses_nothing() -> None:
+    session = session_of(Partials(), EndpointRules(8_000, 32_000, 0))
+    session.push(talk(("loud", 7)), 0)
+    session.finish(0)
+    finals = [event for event in play(session, Batcher(Loudness(), None)) if isinstance(event, FinalEvent)]
+    assert [final.cause for final in finals][:-1] == ["limit"] * (len(finals) - 1)
+    assert finals[0].start_ms == 0
+    assert all(a.end_ms == b.start_ms for a, b in itertools.pairwise(finals))
+    assert finals[-1].end_ms == 7_000
+
+
+def test_finals_come_in_order_whatever_order_they_are_settled_in() -> None:
+    session, batcher = session_of(Partials()), Batcher(Loudness(), None)
+    session.push(talk(("loud", 0.5), ("quiet", 0.7), ("loud", 0.5), ("quiet", 0.7)), 0)
+    while not batcher.round([session]).idle:
+        pass
+    one, two = session.take_jobs()
+    session.recognised(two, (Hypothesis("two", (), 0.0),))
+    assert session.take_events() == []
+    session.recognised(one, (Hypothesis("one", (), 0.0),))
+    assert [event.text for event in session.take_events() if isinstance(event, FinalEvent)] == ["one", "two"]
+
+
+def test_unsettled_segments_hold_the_audio_back() -> None:
+    session, batcher = session_of(Partials(), backlog=16_000), Batcher(Loudness(), None)
+    for _ in range(MAX_UNSETTLED + 3):
+        if session.backlog_full:
+            break
+        session.push(talk(("loud", 0.5), ("quiet", 0.7)), 0)
+        while not batcher.round([session]).idle:
+            pass
+    assert session.backlog_full
+    assert not session.ready
+    for job in session.take_jobs():
+        session.recognised(job, ())
+    assert session.ready
+
+
+def test_a_lost_first_pass_hears_the_segment_again() -> None:
+    class Shaky(NullPass):
+        failures = 2
+
+        def push(self, segments: object, pcm: object) -> object:  # type: ignore[override]
+            self.failures -= 1
+            if self.failures == 0:
+                raise ConnectionError("gone")
+            return super().push(segments, pcm)  # type: ignore[arg-type]
+
+    passed = Shaky()
+    session = session_of(Partials(passed), detector=EverythingIsSpeech())
+    batcher = Batcher(EverythingIsSpeech(), passed)
+    session.push(talk(("loud", 1)), 0)
+    session.finish(0)
+    lost = 0
+    while not (done := batcher.round([session])).idle:
+        for each in done.failed:
+            each.hear_again()
+            lost += 1
+    assert lost == 1
+    [job] = session.take_jobs()
+    assert job.draft is not None
+    assert job.draft[0].text == "heard 1000 ms"
+
+
+def test_growing_partials_are_bounded_and_stable() -> None:
+    session, batcher = session_of(Partials(regrow=Regrow(9_600, 0.3))), Batcher(Loudness(), None)
+    count = 0
+    for _ in range(200):
+        session.push(talk(("loud", 0.1)), 0)
+        count += sum(isinstance(event, PartialEvent) for event in play(session, batcher))
+    assert 8 <= count <= 16
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=6).map(" ".join), max_size=12))
+def test_what_was_stable_stays(readings: list[str]) -> None:
+    agreement, stable = Agreement(), ""
+    for reading in readings:
+        partial = agreement.take(reading)
+        assert partial.text.startswith(stable)
+        stable = partial.text[: partial.stable_chars]
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=20), st.data())
+def test_replay_holds_what_no_final_covers(sizes: list[int], data: st.DataObject) -> None:
+    replay, sent = Replay(16_000, 2), b""
+    for number, size in enumerate(sizes):
+        part = bytes([number]) * (32 * size)
+        replay.add(part)
+        sent += part
+        at_ms = data.draw(st.integers(replay.start_ms, len(sent) // 32))
+        replay.settled(Final(segment=number, text="", words=[], cause="endpoint", start_ms=0, end_ms=0, audio_ms=at_ms))
+        assert b"".join(item for item in replay.items if isinstance(item, bytes)) == sent[replay.start_ms * 32 :]
+        assert (replay.start_ms, replay.segment) == (at_ms, number + 1)
+    replay = Replay(16_000, 2, keep_s=1)
+    replay.add(bytes(96_000))
+    assert (replay.held_bytes, replay.start_ms) == (32_000, 2_000)
