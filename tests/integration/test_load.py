@@ -16,7 +16,6 @@ from harness.load.spec import LoadSpec
 from harness.load.summary import summarise
 from pipelines.errors import AmiraError
 from tests.fakes.serving import Server, serving
-from tests.synthetic import write_corpus_folder
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +25,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
+def corpus(tmp_path: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Corpus:
     monkeypatch.setattr("harness.load.run.runs_dir", lambda: tmp_path / "runs")
-    return load_corpus(str(write_corpus_folder(tmp_path / "speech")))
+    return load_corpus(str(corpus_folder))
 
 
 def quiet(message: str) -> None:
