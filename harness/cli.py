@@ -19,6 +19,7 @@ from harness.commands import (
     serve,
     setup,
     transcribe,
+    triton,
     variants,
 )
 from pipelines.errors import AmiraError
@@ -43,6 +44,7 @@ cli.add_typer(models.app, name="models")
 cli.add_typer(corpus.app, name="corpus")
 cli.add_typer(graph.app, name="graph")
 cli.add_typer(setup.app, name="setup")
+cli.add_typer(triton.app, name="triton")
 cli.command("variants")(variants.variants)
 cli.command("transcribe")(transcribe.transcribe)
 cli.command("bench")(bench.bench)

@@ -19,14 +19,17 @@ from typing import Any, Self
 
 import psutil
 
-from pipelines.errors import AmiraError
+from pipelines.errors import AmiraError, unknown
 from pipelines.triton import environment, health, process
+from pipelines.triton.model_config import parse
 from pipelines.triton.process import Ports
 
 LOOK_S = 0.25
 """How often the processes' states are looked at."""
 ASK_S = 1.0
-"""How often the known answer is asked for, and how long it may take."""
+"""How often the known answer is asked for."""
+PATIENCE_S = 2.0
+"""How long it may take: on a machine whose cores are all busy, a second is not enough."""
 START_TIMEOUT_S = 60.0
 GRACE_S = process.EXIT_TIMEOUT_S + 3.0
 
@@ -68,11 +71,14 @@ class _Life:
     client: Any
     log_start: int
     questions: int = 0
-    wrong: int = 0
+    unanswered: int = 0
     asked_s: float = 0.0
     stubs: dict[int, str] = field(default_factory=dict)
     """Process ids of stubs that were seen, and their models: a dead one no longer says whose it was."""
     suspects: dict[int, float] = field(default_factory=dict)
+    """Process ids that were dead or stopped when they were looked at, and since when."""
+    buried: set[int] = field(default_factory=set)
+    """Dead stubs that were dealt with; Triton reaps them when it likes."""
 
     def meet_stubs(self) -> None:
         """Learn which stub is whose."""
@@ -252,9 +258,10 @@ class TritonServer:
     def _mend_stubs(self, life: _Life) -> None:
         """Put models back whose stub is dead or stopped; one that is being unloaded ends its stub itself."""
         for child in process.children(life.child.pid):
-            if not self._lasts(life, child):
+            if child.pid in life.buried or not self._lasts(life, child):
                 continue
-            model = life.stubs.pop(child.pid, None)
+            life.buried.add(child.pid)
+            model = life.stubs.get(child.pid)
             if model is None:
                 self._restart(f"process {child.pid} of the server, nobody knows for which model, is dead or stopped")
                 return
@@ -281,13 +288,16 @@ class TritonServer:
 
         life.questions += 1
         try:
-            right = health.known_answer(life.client, life.questions, ASK_S)
+            right = health.known_answer(life.client, life.questions, PATIENCE_S)
         except InferenceServerException:
-            right = False
+            life.unanswered += 1
+            if life.unanswered >= 2:
+                self._restart("the server did not answer twice in a row")
+        else:
+            life.unanswered = 0
+            if not right:
+                self._restart("the server gave a wrong answer")
         life.asked_s = time.monotonic()
-        life.wrong = 0 if right else life.wrong + 1
-        if life.wrong >= 2:
-            self._restart("the server gave no right answer twice")
 
     def _restart(self, why: str) -> None:
         self._running.clear()
@@ -328,11 +338,10 @@ def check_repository(repository: Path, models: Iterable[str] = ()) -> None:
             f"model repository {repository} has no models: no folder in it has a config.pbtxt. "
             "Fill ours with: amira models build"
         )
-    from pipelines.errors import unknown
-
     for name in models:
         if name not in have:
             raise unknown("Triton model", name, have, f"They are in {repository}; check them with: amira triton check")
+        parse(repository / name / "config.pbtxt")
 
 
 def _listens(port: int) -> bool:

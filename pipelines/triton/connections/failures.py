@@ -53,6 +53,7 @@ def translate(error: Any, url: str, model: str) -> ServiceError:
 
 
 def _unreachable(where: str, model: str, said: str) -> str:
-    if "http1" in said.lower() or "http/1" in said.lower():
-        return f"{where} speaks HTTP/1, not gRPC: {said}. Name Triton's gRPC port (8001 as a rule), not its HTTP port"
-    return f"{where} cannot be reached for '{model}', or broke the connection: {said}. See: amira triton status"
+    text = f"{where} cannot be reached for '{model}', or broke the connection: {said}. See: amira triton status"
+    if any(sign in said for sign in ("Socket closed", "SETTINGS frame", "http1", "HTTP/1")):
+        text += ". If it never answered, it may speak something else: name Triton's gRPC port (8001 as a rule)"
+    return text

@@ -14,6 +14,7 @@ from pipelines.resilience import Deadline, OverloadedError, ServiceError
 from pipelines.resilience.deadline import Clock
 
 T = TypeVar("T")
+HEALTH_TIMEOUT_S = 0.5
 
 
 @dataclass(slots=True)
@@ -52,15 +53,17 @@ class _Idle(Generic[T]):
 class Pool(Generic[T]):
     """Leases each resource to one caller at a time. Thread-safe; the longest unused one rests, so that few stay warm.
 
-    A resource that was idle for `check_after_s` is checked before it is leased. One whose lease ends with a
-    `ServiceError` that counts against the endpoint, or with any other error than a `ServiceError`, is closed.
+    `open_one` must not wait for anybody: only the first use of a resource does, within its caller's deadline. One that
+    was idle for `check_after_s` is checked before it is leased; `healthy` is told how long that may take. One whose
+    lease ends with a `ServiceError` that counts against the endpoint, or with any other error than a `ServiceError`,
+    is closed.
     """
 
     def __init__(
         self,
         open_one: Callable[[], T],
         close_one: Callable[[T], None],
-        healthy: Callable[[T], bool],
+        healthy: Callable[[T, float], bool],
         size: int,
         check_after_s: float = 10.0,
         clock: Clock = perf_counter_ns,
@@ -75,14 +78,16 @@ class Pool(Generic[T]):
         self._closed = False
         self._changed = Condition()
 
-    def warm(self, count: int) -> None:
-        """Open resources until `count` are there."""
+    def warm(self, count: int, connect: Callable[[T], object]) -> None:
+        """Open resources until `count` are there, and have each pay for its first use with `connect`."""
         while True:
             with self._changed:
                 if self._open >= min(count, self._size):
                     return
                 self._open += 1
-            self._give_back(self._new(), first=True)
+            resource = self._new()
+            connect(resource)
+            self._give_back(resource, first=True)
 
     @contextmanager
     def lease(self, deadline: Deadline) -> Iterator[T]:
@@ -125,7 +130,9 @@ class Pool(Generic[T]):
             item = self._idle_or_room(deadline)
             if item is None:
                 resource = self._new()
-            elif self._clock() - item.since_ns < self._check_after_ns or self._healthy(item.resource):
+            elif self._clock() - item.since_ns < self._check_after_ns or self._healthy(
+                item.resource, min(HEALTH_TIMEOUT_S, deadline.remaining_s)
+            ):
                 resource = item.resource
             else:
                 with self._changed:

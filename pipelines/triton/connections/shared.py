@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import AmiraError
-from pipelines.resilience import ServiceError, ServiceFailedError
+from pipelines.resilience import DeadlineExceededError, ServiceError, ServiceFailedError
 from pipelines.triton import process
 from pipelines.triton.connections import wire
 from pipelines.triton.connections.base import Call, Channel, Reply, dtype_name
-from pipelines.triton.connections.unary import HEALTH_TIMEOUT_S, PooledConnection
+from pipelines.triton.connections.pool import HEALTH_TIMEOUT_S
+from pipelines.triton.connections.unary import PooledConnection
 
 _ALIGN = 64
 _numbers = count()
@@ -62,8 +63,8 @@ class SharedChannel(Channel):
     def connect(self) -> None:
         """Tell the server of the regions. One that is away is told with the first call that reaches it."""
         try:
-            self._register()
-        except ServiceFailedError:
+            self._register(HEALTH_TIMEOUT_S)
+        except (ServiceFailedError, DeadlineExceededError):
             return
 
     def infer(self, call: Call) -> Reply:
@@ -77,15 +78,15 @@ class SharedChannel(Channel):
         except ServiceError as error:
             if "shared memory region" not in str(error).lower() or error.retryable:
                 raise
-            self._register()
+            self._register(call.deadline.remaining_s)
             result = wire.send(self._client, self._url, call, tensors, wanted)
         reply.mark("received")
         self._take(result, call, reply)
         return reply
 
-    def healthy(self) -> bool:
+    def healthy(self, within_s: float) -> bool:
         """Whether the server answers."""
-        return wire.alive(self._client, HEALTH_TIMEOUT_S)
+        return wire.alive(self._client, within_s)
 
     def close(self) -> None:
         """Have the server forget the regions, remove them and close the connection."""
@@ -100,17 +101,15 @@ class SharedChannel(Channel):
         self._outputs.close()
         self._client.close()
 
-    def _register(self) -> None:
+    def _register(self, within_s: float) -> None:
         from tritonclient.utils import InferenceServerException
 
         from pipelines.triton.connections.failures import translate
 
         try:
             for name in self._names:
-                self._client.unregister_system_shared_memory(name, client_timeout=HEALTH_TIMEOUT_S)
-                self._client.register_system_shared_memory(
-                    name, f"/{name}", self._bytes, client_timeout=HEALTH_TIMEOUT_S
-                )
+                self._client.unregister_system_shared_memory(name, client_timeout=within_s)
+                self._client.register_system_shared_memory(name, f"/{name}", self._bytes, client_timeout=within_s)
         except InferenceServerException as error:
             raise translate(error, self._url, "shared memory") from error
 

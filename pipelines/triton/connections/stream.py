@@ -9,7 +9,8 @@ from pipelines.resilience import DeadlineExceededError
 from pipelines.triton.connections import wire
 from pipelines.triton.connections.base import Call, Channel, Reply, check
 from pipelines.triton.connections.failures import translate
-from pipelines.triton.connections.unary import HEALTH_TIMEOUT_S, PooledConnection
+from pipelines.triton.connections.pool import HEALTH_TIMEOUT_S
+from pipelines.triton.connections.unary import PooledConnection
 
 
 class StreamChannel(Channel):
@@ -19,11 +20,11 @@ class StreamChannel(Channel):
         self._url, self._limit_bytes = url, limit_bytes
         self._client = wire.open_client(url, limit_bytes)
         self._answers: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        self._client.start_stream(lambda result, error: self._answers.put((result, error)))
 
     def connect(self) -> None:
-        """Open the stream."""
-        wire.alive(self._client, HEALTH_TIMEOUT_S)
-        self._client.start_stream(lambda result, error: self._answers.put((result, error)))
+        """Make the connection now, so that no first call pays for it."""
+        self.healthy(HEALTH_TIMEOUT_S)
 
     def infer(self, call: Call) -> Reply:
         """See `Channel.infer`. A call without an answer leaves the stream unusable: its pool then closes it."""
@@ -52,9 +53,9 @@ class StreamChannel(Channel):
         wire.take(result, call, self._url, reply)
         return reply
 
-    def healthy(self) -> bool:
+    def healthy(self, within_s: float) -> bool:
         """Whether the server answers and the stream is open."""
-        return self._answers.empty() and wire.alive(self._client, HEALTH_TIMEOUT_S)
+        return self._answers.empty() and wire.alive(self._client, within_s)
 
     def close(self) -> None:
         """End the stream, answers that are under way with it, and close the connection."""

@@ -9,9 +9,7 @@ from typing import Any
 from pipelines.resilience import Deadline
 from pipelines.triton.connections import wire
 from pipelines.triton.connections.base import Call, Channel, Connection, Reply, check
-from pipelines.triton.connections.pool import Pool
-
-HEALTH_TIMEOUT_S = 0.5
+from pipelines.triton.connections.pool import HEALTH_TIMEOUT_S, Pool
 
 
 class _FreshChannel(Channel):
@@ -66,11 +64,11 @@ class PooledChannel(Channel):
 
     def connect(self) -> None:
         """Make the connection now, so that no first call pays for it; a server that is away is no error yet."""
-        self.healthy()
+        self.healthy(HEALTH_TIMEOUT_S)
 
-    def healthy(self) -> bool:
+    def healthy(self, within_s: float) -> bool:
         """Whether the server answers on it."""
-        return wire.alive(self._client, HEALTH_TIMEOUT_S)
+        return wire.alive(self._client, within_s)
 
     def close(self) -> None:
         """Close the connection."""
@@ -87,19 +85,13 @@ class PooledConnection(Connection):
         super().__init__(url)
         self._warm = warm
         kind = self.channel
-
-        def open_one() -> Any:
-            channel = kind(url, limit_bytes, **settings)
-            channel.connect()
-            return channel
-
-        self._pool: Pool[Any] = Pool(open_one, kind.close, kind.healthy, size)
+        self._pool: Pool[Any] = Pool(lambda: kind(url, limit_bytes, **settings), kind.close, kind.healthy, size)
 
     def _lease_impl(self, deadline: Deadline) -> Any:
         return self._pool.lease(deadline)
 
     def _open_impl(self) -> None:
-        self._pool.warm(self._warm)
+        self._pool.warm(self._warm, self.channel.connect)
 
     def counters(self) -> dict[str, int]:
         """The pool's counters."""
