@@ -9,8 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from harness.corpus.condition import Condition
 from harness.plan_cases import CaseSpec, Pipeline, RungSpec, explicit_cases, ladder_cases, matrix_cases
 from harness.records import Case, Model
 from pipelines.errors import AmiraError, unknown
@@ -35,6 +36,7 @@ class _Settings(Model):
     description: str = ""
     corpus: str = Field(min_length=1)
     corpus_limit: CorpusLimit = CorpusLimit()
+    condition: tuple[Condition, ...] = ()
     repeats: int = Field(default=3, ge=1, le=1000)
     warm_up: int = Field(default=1, ge=0, le=1000)
     laps: int = Field(default=1, ge=1, le=10_000)
@@ -61,6 +63,7 @@ class Plan(_Settings):
         description: What the plan wants to find out.
         corpus: The corpus as the plan names it; `corpus_location` is where to load it from.
         corpus_limit: How much of the corpus is measured.
+        condition: What is done to its audio; every clip is measured under each. Without any, as it is.
         repeats: Fresh processes for each case.
         warm_up: Utterances that each process runs before the ones that count.
         laps: How often each process goes through the corpus; more than once shows what a long run does to memory.
@@ -147,6 +150,9 @@ def _cases(raw: _PlanFile) -> tuple[Case, ...]:
     )
     if not cases:
         raise AmiraError("it has no cases: there is nothing to measure. Add a [[ladder]], [matrix] or [[case]].")
+    names = [condition.name for condition in raw.condition]
+    if len(set(names)) < len(names):
+        raise AmiraError(f"two conditions have the same name: {', '.join(names)}. Rename one.")
     ids = [case.id for case in cases]
     for case in cases:
         if ids.count(case.id) > 1:
@@ -176,9 +182,10 @@ def _explained(where: str, error: ValidationError) -> AmiraError:
 
 def _keys(section: tuple[str, ...]) -> list[str]:
     """The keys that a section of a plan file may have."""
-    sections: dict[tuple[str, ...], type[Model]] = {
+    sections: dict[tuple[str, ...], type[BaseModel]] = {
         (): _PlanFile,
         ("corpus_limit",): CorpusLimit,
+        ("condition",): Condition,
         ("base",): Pipeline,
         ("ladder",): RungSpec,
         ("case",): CaseSpec,

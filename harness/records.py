@@ -69,6 +69,7 @@ class Utterance(Model):
         speaker: Speaker id; `None` where unknown.
         duration_s: Length of the audio.
         sha256: Of the PCM16 16 kHz mono bytes that the pipelines got.
+        age: The speaker's age in years; `None` where unknown.
     """
 
     id: str
@@ -77,6 +78,7 @@ class Utterance(Model):
     speaker: str | None
     duration_s: float
     sha256: str
+    age: float | None = None
 
 
 class Manifest(Model):

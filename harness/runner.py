@@ -91,7 +91,11 @@ def run_plan(
         AmiraError: The disk is full or cannot be written, or the run cannot be resumed.
     """
     limit = plan.corpus_limit
-    clips = corpus.select(max_clips=limit.max_clips, max_seconds=limit.max_seconds, seed=plan.seed).clips
+    clips = (
+        corpus.select(max_clips=limit.max_clips, max_seconds=limit.max_seconds, seed=plan.seed)
+        .under(plan.condition)
+        .clips
+    )
     entries = tuple(_entry(case) for case in plan.cases)
     with contextlib.ExitStack() as stack:
         stack.enter_context(reporter)

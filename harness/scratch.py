@@ -66,6 +66,7 @@ def write_scratch(clips: Sequence[Clip], folder: Path) -> Scratch:
                     speaker=clip.speaker,
                     duration_s=clip.duration_s,
                     sha256=hashlib.sha256(pcm).hexdigest(),
+                    age=clip.age,
                 )
             )
     return Scratch(audio, tuple(utterances), tuple(sizes))

@@ -110,6 +110,9 @@ def _case(run: Run, entry: CaseEntry, measured: dict[str, Measured], scores: Sco
         "variants": dict(case.pipeline.variants),
         **(_numbers(run, found) if found else dict.fromkeys(NUMBERS)),
         "wer": scores.wer(case.id),
+        "cer": scores.cer(case.id),
+        "wer_by_age": scores.wer_by_age(case.id),
+        "confusions": scores.confusions(case.id) if found else None,
         "wer_difference": scores.difference(case.id, baseline.entry.case.id) if baseline else {},
     }
 

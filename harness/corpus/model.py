@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.corpus.condition import Condition
 from pipelines.errors import AmiraError
 
 
@@ -27,6 +28,7 @@ class Clip:
         duration_s: Its length in seconds.
         licence: Of the recording; `None` where unknown.
         source: Where it comes from; `None` where unknown.
+        condition: What is done to its audio; `None` for nothing.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Clip:
     age: float | None = None
     licence: str | None = None
     source: str | None = None
+    condition: Condition | None = None
 
     def pcm16(self) -> bytes:
         """The clip's audio as PCM16 little-endian mono at 16 kHz.
@@ -49,7 +52,15 @@ class Clip:
         """
         from pipelines.audio.read import read_audio
 
-        return read_audio(self.audio, start_s=self.start_s, end_s=self.end_s).pcm16
+        pcm = read_audio(self.audio, start_s=self.start_s, end_s=self.end_s).pcm16
+        return pcm if self.condition is None else self.condition.apply(pcm, self.id)
+
+    def under(self, condition: Condition) -> Clip:
+        """The clip under a condition that changes it, with id and corpus of its own; else the clip itself."""
+        if not condition.changes:
+            return self
+        name = condition.name
+        return replace(self, id=f"{self.id}@{name}", corpus=f"{self.corpus}@{name}", condition=condition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,12 @@ class Corpus:
                 f"its shortest is {shortest:.1f} s. Raise the limits."
             )
         return replace(self, clips=tuple(clip for clip in self.clips if clip.id in chosen))
+
+    def under(self, conditions: Sequence[Condition]) -> Corpus:
+        """Every clip under each of some conditions; with none, the corpus itself."""
+        if not conditions:
+            return self
+        return replace(self, clips=tuple(clip.under(condition) for condition in conditions for clip in self.clips))
 
 
 @dataclass(frozen=True, slots=True)

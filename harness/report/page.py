@@ -77,6 +77,8 @@ def _context(run: Run, summary: dict[str, Any], pictures: dict[str, Picture]) ->
         },
         "stages": stage_order([case for case in ok if case["stages_ms"]]) if ok else [],
         "corpora": corpora(summary),
+        "aged": _ages(ok),
+        "confused": [case for case in ok if case["confusions"] and any(case["confusions"].values())],
         "examples": examples(run),
         "fingerprint": flatten(summary["fingerprint"]),
         "assumed_factor": stats.ASSUMED_PROCESS_FACTOR,
@@ -84,6 +86,15 @@ def _context(run: Run, summary: dict[str, Any], pictures: dict[str, Picture]) ->
         "remembered": [case for case in ok if case["memory"]],
         "unstable": [case for case in ok if case["unstable_texts"]],
     }
+
+
+def _ages(cases: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The age groups of each corpus whose speakers' ages are known, from the youngest."""
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        for corpus, ages in case["wer_by_age"].items():
+            found.setdefault(corpus, list(ages))
+    return found
 
 
 def _facts(summary: dict[str, Any]) -> list[tuple[str, str]]:
