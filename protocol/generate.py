@@ -1,4 +1,4 @@
-"""Writes the message types of the server and of the Python client from the JSON Schemas beside this file.
+"""Writes the message types of the server and of both clients from the JSON Schemas beside this file.
 
     python protocol/generate.py [--check]
 
@@ -16,14 +16,16 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SCHEMAS = HERE / "schemas"
-TARGETS = (
+PYTHON_TARGETS = (
     HERE.parent / "server" / "messages.py",
     HERE.parent / "clients" / "python" / "src" / "amira_client" / "messages.py",
 )
+TYPESCRIPT_TARGET = HERE.parent / "clients" / "typescript" / "src" / "messages.ts"
 CLIENT = ("start", "flush", "finish")
 SERVER = ("ready", "partial", "final", "error", "closing")
 HTTP = ("transcript", "problem")
 _PLAIN = {"string": "str", "integer": "int", "number": "float", "boolean": "bool", "null": "None"}
+_PLAIN_TYPESCRIPT = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 _LIMITS = {
     "minimum": "ge",
     "maximum": "le",
@@ -32,6 +34,8 @@ _LIMITS = {
     "maxItems": "max_length",
     "maxProperties": "max_length",
 }
+_CHECKED = ("type", "const", "enum", "minimum", "maximum", "required")
+"""Keywords of a schema that a client checks in what it receives."""
 
 Schema = dict[str, Any]
 
@@ -128,26 +132,92 @@ def _one_type(kind: str, schema: Schema, nested: dict[str, str]) -> str:
     return _PLAIN[kind]
 
 
-def main(arguments: list[str]) -> int:
-    """Write or check every target."""
+def typescript_module() -> str:
+    """The text of the TypeScript module: an interface a message, and what the client checks of those it receives."""
+    nested: dict[str, str] = {}
+    interfaces = [_interface(load(name), nested) for name in (*CLIENT, *SERVER, *HTTP)]
+    unions = [
+        f"export type {title} = {' | '.join(load(name)['title'] for name in names)};"
+        for title, names in (("ClientMessage", CLIENT), ("ServerMessage", SERVER))
+    ]
+    shapes = json.dumps({name: _shape(load(name)) for name in SERVER}, indent=2)
+    head = (
+        "// The messages of the protocol, version 1.\n"
+        "// Generated from protocol/schemas by protocol/generate.py: change it there.\n"
+    )
+    checked = "/** The schemas of what a server sends, without their texts. */\n"
+    checked += f"export const SERVER_SHAPES = {shapes} as const;"
+    return "\n\n".join([head.rstrip(), *nested.values(), *interfaces, *unions, checked]) + "\n"
+
+
+def _interface(schema: Schema, nested: dict[str, str]) -> str:
+    lines = [f"/** {schema.get('description', 'A ' + schema['title'].lower() + '.')} */"]
+    lines.append(f"export interface {schema['title']} {{")
+    required = set(schema["required"])
+    for name, inner in schema["properties"].items():
+        if "description" in inner:
+            default = f" Default: `{json.dumps(inner['default'])}`." if "default" in inner else ""
+            lines.append(f"  /** {inner['description']}{default} */")
+        lines.append(f"  readonly {name}{'' if name in required else '?'}: {_typescript_type(inner, nested)};")
+    return "\n".join([*lines, "}"])
+
+
+def _typescript_type(schema: Schema, nested: dict[str, str]) -> str:
+    if "const" in schema:
+        return json.dumps(schema["const"])
+    if "enum" in schema:
+        return " | ".join(json.dumps(value) for value in schema["enum"])
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return " | ".join(_one_typescript_type(kind, schema, nested) for kind in kinds)
+
+
+def _one_typescript_type(kind: str, schema: Schema, nested: dict[str, str]) -> str:
+    if kind == "array":
+        item = _typescript_type(schema["items"], nested)
+        return f"readonly ({item})[]" if " " in item else f"readonly {item}[]"
+    if kind == "object" and "properties" in schema:
+        nested.setdefault(schema["title"], _interface(schema, nested))
+        return str(schema["title"])
+    if kind == "object":
+        return f"{{ readonly [name: string]: {_typescript_type(schema['additionalProperties'], nested)} }}"
+    return _PLAIN_TYPESCRIPT[kind]
+
+
+def _shape(schema: Schema) -> Schema:
+    """A schema without what only people read."""
+    kept = {key: value for key, value in schema.items() if key in _CHECKED}
+    if "properties" in schema:
+        kept["properties"] = {name: _shape(inner) for name, inner in schema["properties"].items()}
+    if "items" in schema:
+        kept["items"] = _shape(schema["items"])
+    return kept
+
+
+def _ruff_formatted(text: str) -> str:
     import subprocess
 
-    wanted = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "ruff", "format", "--stdin-filename", "messages.py", "-"],
-        input=python_module(),
+        input=text,
         capture_output=True,
         text=True,
         check=True,
         cwd=HERE.parent,
     ).stdout
-    stale = [path for path in TARGETS if not path.is_file() or path.read_text("utf-8") != wanted]
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check every target."""
+    wanted = dict.fromkeys(PYTHON_TARGETS, _ruff_formatted(python_module()))
+    wanted[TYPESCRIPT_TARGET] = typescript_module()
+    stale = [path for path in wanted if not path.is_file() or path.read_text("utf-8") != wanted[path]]
     if "--check" in arguments:
         for path in stale:
             print(f"{path} is not what protocol/generate.py writes; run it", file=sys.stderr)
         return 1 if stale else 0
     for path in stale:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted, "utf-8")
+        path.write_text(wanted[path], "utf-8")
         print(f"wrote {path}", file=sys.stderr)
     return 0
 
