@@ -6,7 +6,7 @@ VENV := .venv
 AMIRA := $(VENV)/bin/amira
 READY := $(VENV)/.ready
 
-.PHONY: help setup models bench serve test lint k2 browser lock clean
+.PHONY: help setup models bench serve test lint k2 browser typescript lock clean
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,10 @@ k2: setup ## Set up the real k2 for decoder/k2, apart from .venv (3.4 GB, prints
 browser:
 	scripts/browser.sh
 
-test: lint models browser ## Run every check and test.
+typescript:
+	scripts/typescript.sh
+
+test: lint models browser typescript ## Run every check and test.
 	$(VENV)/bin/pytest
 
 lock: ## Resolve the dependencies anew into requirements/lock.txt (needs uv).

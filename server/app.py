@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
@@ -12,7 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from pipelines.contracts import Word
 from pipelines.transcripts import FileTranscript, as_srt, as_vtt
@@ -24,6 +26,8 @@ from server.status import status_page
 from server.uploads import Uploads, received
 
 Handler = Callable[[Request], Awaitable[Response]]
+CAPTIONS = Path(__file__).parent / "static" / "captions"
+"""The live-captions page; its scripts are those of clients/typescript, compiled (`npm run build:page`)."""
 OPENAI_FORMATS = ("json", "verbose_json", "text", "srt", "vtt")
 
 
@@ -79,6 +83,7 @@ def make_app(gateway: Gateway, uploads: Uploads) -> Starlette:
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", metrics),
+            Mount("/captions", StaticFiles(directory=CAPTIONS, html=True)),
             Route("/v1/transcribe", transcribe, methods=["POST"]),
             Route("/v1/audio/transcriptions", transcriptions, methods=["POST"]),
         ],

@@ -22,6 +22,7 @@ td:last-child {{ text-align: right; font-variant-numeric: tabular-nums }}
 <table>
 {rows}
 </table>
+<p><a href="/captions/">Live captions</a>: speak, and see the words.</p>
 <p>For programs: <a href="/readyz">readiness</a>, <a href="/metrics">metrics</a>.
 Speech goes to <code>/v1/stream</code> (WebSocket) or <code>POST /v1/transcribe</code>.</p>
 </html>

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,16 @@ from harness.report import write_report
 from harness.report.numbers import ratio_interval, times
 from harness.store import open_run
 from harness.summary import summarise
+from tests.fakes.chromium import chromium, playwright
 from tests.synthetic import FakeRun, write_run
 
 pytestmark = pytest.mark.browser
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    path = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"no Chromium on the PATH (looked for {', '.join(NAMES)}); install Debian's 'chromium' package")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the 'dev' extra)")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+    with playwright() as started, chromium(started) as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
