@@ -15,6 +15,7 @@ from harness.commands import (
     graph,
     load,
     models,
+    read,
     report,
     serve,
     setup,
@@ -47,6 +48,7 @@ cli.add_typer(setup.app, name="setup")
 cli.add_typer(triton.app, name="triton")
 cli.command("variants")(variants.variants)
 cli.command("transcribe")(transcribe.transcribe)
+cli.command("read")(read.read)
 cli.command("bench")(bench.bench)
 cli.command("report")(report.report)
 cli.command("compare")(compare.compare)

@@ -20,6 +20,7 @@ from pipelines.contracts import (
     Decoder,
     DraftingDecoder,
     EncoderDecoderModel,
+    ExpectingDecoder,
     Float32,
     Hypotheses,
     Kernels,
@@ -104,6 +105,22 @@ class CtcRecognizer:
                 [hypotheses] = self._decoder.decode(log_probs)
                 return hypotheses, 0
 
+    def expecting(self, text: str) -> CtcRecognizer:
+        """The same recogniser for readings of a known text.
+
+        Raises:
+            AmiraError: The decoder cannot follow a text, or not this one.
+        """
+        if not isinstance(self._decoder, ExpectingDecoder):
+            raise _follows_no_text()
+        return CtcRecognizer(self._buffers, self._kernels, self._model, self._decoder.expecting(text))
+
+
+def _follows_no_text() -> AmiraError:
+    return AmiraError(
+        "this pipeline's decoder cannot follow an expected text. Use a CTC model with --variant decoder=reading"
+    )
+
 
 RECOGNIZERS: Mapping[str, Callable[..., Recognizer]] = {"aed": AedRecognizer, "ctc": CtcRecognizer}
 """By family of model."""
@@ -118,6 +135,16 @@ class Pipeline:
     def warm_up(self) -> None:
         """Pay every first-time cost now."""
         self._recognizer.warm_up()
+
+    def expecting(self, text: str) -> Pipeline:
+        """This pipeline for somebody who reads a known text; its transcripts say how each word was read.
+
+        Raises:
+            AmiraError: Its decoder cannot follow a text, or not this one.
+        """
+        if not isinstance(self._recognizer, CtcRecognizer):
+            raise _follows_no_text()
+        return Pipeline(self._recognizer.expecting(text))
 
     def transcribe(self, pcm: bytes | memoryview) -> Transcript:
         """Recognise PCM16 little-endian mono at 16 kHz.

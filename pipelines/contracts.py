@@ -76,6 +76,30 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadWord:
+    """How a word of an expected text was read.
+
+    Attributes:
+        word: The word, as the text has it.
+        status: `read`, `repeated` (read more than once), `misread` (something else in its place), or `skipped`.
+        said: What was said; empty where it was skipped.
+        start_s, end_s: When, in seconds from the start of the clip; `nan` where it was skipped.
+        confidence: In [0, 1].
+        attempts: How often it was tried, false starts included.
+        before: Words that were put in before it.
+    """
+
+    word: str
+    status: str
+    said: str
+    start_s: float
+    end_s: float
+    confidence: float
+    attempts: int
+    before: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One reading of a clip.
 
@@ -84,12 +108,14 @@ class Hypothesis:
         tokens: Token ids without start and end tokens.
         score: Log-probability of the tokens under the model; `nan` where the model does not give one.
         words: Word times, empty where the decoder has none.
+        reading: How each word of an expected text was read; empty where none was expected.
     """
 
     text: str
     tokens: tuple[int, ...]
     score: float
     words: tuple[Word, ...] = ()
+    reading: tuple[ReadWord, ...] = ()
 
 
 Hypotheses = tuple[Hypothesis, ...]
@@ -393,6 +419,15 @@ class Decoder(Protocol):
 
     def stream(self) -> DecoderStream:
         """A decoder for one stream."""
+        ...
+
+
+@runtime_checkable
+class ExpectingDecoder(Protocol):
+    """A `Decoder` that can be told what is going to be read."""
+
+    def expecting(self, text: str) -> Decoder:
+        """A decoder for readings of `text`."""
         ...
 
 

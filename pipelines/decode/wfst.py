@@ -108,6 +108,22 @@ class Tokens:
         labels = [(int(link[1]) - 1, int(link[3])) for link in chain if link[1]]
         return labels, [int(link[2]) for link in chain if link[2]], cost
 
+    def best_links(self) -> list[tuple[int, int, int]]:
+        """(label, output label, frame) of the best token's arcs that take a frame and are no plain repetition."""
+        return self._taken(self._best_head()[0])
+
+    def stable_links(self) -> list[tuple[int, int, int]]:
+        """The same of what every token has come through."""
+        return self._taken(self._graph.ancestor(self._heads, self._active, self._links, self._state))
+
+    def final_links(self) -> tuple[list[tuple[int, int, int]], float]:
+        """The same of the best token at the end of the stream, and its cost."""
+        head, cost = self._best_head(final=True)
+        return self._taken(head), cost
+
+    def _taken(self, head: int) -> list[tuple[int, int, int]]:
+        return [(int(link[1]) - 1, int(link[2]), int(link[3])) for link in self._chain(head) if link[1]]
+
     def _advance(self, log_probs: Float32) -> int:
         taken: int = self._graph.advance(
             log_probs, self._beam, self._max_active, *self._graph.arcs, self._costs, self._next_costs,

@@ -27,6 +27,7 @@ from pipelines.contracts import (
     CtcVocabulary,
     Decoder,
     EncoderDecoderModel,
+    ExpectingDecoder,
     Hypothesis,
     LogProbs,
     Recognizer,
@@ -221,9 +222,11 @@ def check_ctc_decoder(decoder: Decoder, vocabulary: Any) -> None:
     values = np.full((2, len(path), len(vocabulary)), np.log(0.001), np.float32)
     values[0, np.arange(len(path)), path] = np.log(0.95)
     values[1] = values[0]
+    letter, other = vocabulary.piece(a), vocabulary.piece(b)
+    if isinstance(decoder, ExpectingDecoder):
+        decoder = decoder.expecting(f"{letter}{letter} {other}")
     both = decoder.decode(LogProbs(values, np.array([8, 3])))
     first, second = (hypotheses[0] for hypotheses in both)
-    letter, other = vocabulary.piece(a), vocabulary.piece(b)
     assert (first.text, second.text) == (f"{letter}{letter} {other}", letter)
     assert first.text == vocabulary.text(first.tokens)
     if first.words:
