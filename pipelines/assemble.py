@@ -23,6 +23,7 @@ from pipelines.contracts import (
     ExpectingDecoder,
     Float32,
     Hypotheses,
+    Hypothesis,
     Kernels,
     Recognizer,
     Trace,
@@ -58,8 +59,10 @@ class AedRecognizer:
         """Warm the model up."""
         self._model.warm_up()
 
-    def recognize(self, pcm: bytes | memoryview, trace: Trace) -> tuple[Hypotheses, int]:
-        """See `pipelines.contracts.Recognizer`."""
+    def recognize(
+        self, pcm: bytes | memoryview, trace: Trace, draft: Hypothesis | None = None
+    ) -> tuple[Hypotheses, int]:
+        """See `pipelines.contracts.Recognizer`; a decoder that checks drafts takes `draft` in place of its own."""
         count = len(pcm) // 2
         with (
             self._buffers.lease((1, max(count, self._model.min_samples)), np.float32) as leased,
@@ -70,8 +73,7 @@ class AedRecognizer:
                 self._kernels.pcm16_to_float32(pcm, samples[0, :count])
                 samples[0, count:] = 0  # a clip shorter than the encoder takes is followed by silence
             batch = AudioBatch(samples, np.array([samples.shape[1]]))
-            draft = None
-            if isinstance(self._decoder, DraftingDecoder):
+            if draft is None and isinstance(self._decoder, DraftingDecoder):
                 with trace.span("draft"):
                     draft = self._decoder.draft(batch)
             with trace.span("acoustic"):

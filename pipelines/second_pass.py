@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from pipelines.assemble import Pipeline
-from pipelines.contracts import Hypotheses, Transcript
+from pipelines.assemble import AedRecognizer, Pipeline
+from pipelines.contracts import EncoderDecoderModel, Hypotheses, Hypothesis, Trace, Transcript
+from pipelines.decode.speculative import SpeculativeDecoder
 from pipelines.errors import AmiraError
 from pipelines.first_pass import heard_words
 from pipelines.registry import Context, Variant
+
+_NO_LETTER = re.compile(r"[^\w']+")
+DRAFT_TOKENS = 7
+"""Drafted tokens that one pass of the attention decoder checks."""
 
 
 class SecondPass(Protocol):
@@ -56,6 +63,42 @@ class SecondPassFinals(Variant):
         with context.parts["second"]() as pipeline:
             pipeline.warm_up()
             yield _Recognised(pipeline)
+
+
+class _Checked:
+    """The draft of the first pass is checked by the model's decoder; without one it decodes step by step."""
+
+    def __init__(self, recognizer: AedRecognizer) -> None:
+        self._recognizer = recognizer
+
+    def settle(self, pcm: bytes, draft: Hypotheses | None) -> Transcript:
+        trace = Trace()
+        words = _NO_LETTER.sub(" ", draft[0].text.lower()) if draft else ""
+        given = Hypothesis(words, (), math.nan)
+        hypotheses, steps = self._recognizer.recognize(pcm, trace, given)
+        return Transcript(hypotheses, tuple(trace.spans), steps)
+
+
+class SpeculativeFinals(Variant):
+    """`finals/speculative`."""
+
+    id = "finals/speculative"
+    summary = "the attention model checks the first pass's text, many tokens a pass; its own text comes out"
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[SecondPass]:
+        with context.parts["second_parts"]() as parts:
+            model = parts["acoustic"]
+            if not isinstance(model, EncoderDecoderModel):
+                raise AmiraError(
+                    "'finals/speculative' needs an attention model that checks drafts, which [recognizer.second] "
+                    'is not. Use finals = "second-pass" with it'
+                )
+            model.warm_up()
+            tokens = min(DRAFT_TOKENS, model.max_step_tokens - 1)
+            decoder = SpeculativeDecoder(model, None, tokens)
+            yield _Checked(AedRecognizer(parts["memory"], parts["kernel"], model, decoder))
 
 
 class FirstPassFinals(Variant):

@@ -249,7 +249,7 @@ class Session:
                 self._hearing.pop()
             self._say_settled()
         elif self._first_pass is None:
-            self._jobs.append(Job(ended.pcm, True, None, ended.ended_ns, ended))
+            self._jobs.append(Job(ended.pcm, True, ended.draft, ended.ended_ns, ended))
 
     def _segment(self, start: int) -> _Segment:
         segment = _Segment(self._segments, start, start)
@@ -339,6 +339,7 @@ class Session:
             self._say_settled()
             return
         segment.growing = False
+        segment.draft = hypotheses or segment.draft  # the best there is to check, should the segment end now
         if segment.end is None and hypotheses:
             stop = segment.start + len(job.pcm) // 2
             self._say_partial(segment, segment.agreement.take(hypotheses[0].text), stop, job.arrived_ns)

@@ -37,7 +37,7 @@ class StreamingConfig(BaseModel):
 
     vad: str = "vad/silero"
     partials: str = "partials/growing"
-    finals: str = "finals/second-pass"
+    finals: str = "finals/speculative"
     options: dict[str, dict[str, Any]] = {}
     first: PipelineConfig | None = None
     second: PipelineConfig | None = None
@@ -75,8 +75,8 @@ class StreamingRecognizer:
 
 
 @dataclass(frozen=True, slots=True)
-class First:
-    """Opens the pipeline of the partials, as the variant needs it."""
+class Opener:
+    """Opens a pipeline as the variant needs it."""
 
     config: PipelineConfig | None
     models_dir: Path
@@ -94,7 +94,7 @@ class First:
         with ExitStack() as stack:
             for axis in ORDER:
                 if axis not in config.variants:
-                    raise AmiraError(f"the pipeline of the partials has no variant for '{axis}'. List: amira variants")
+                    raise AmiraError(f"the pipeline has no variant for '{axis}'. List: amira variants")
                 variant = registry.get(config.variants[axis])
                 parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
             yield parts
@@ -121,14 +121,15 @@ def open_streaming(config: StreamingConfig, models_dir: Path) -> Iterator[Stream
     Raises:
         AmiraError: A part cannot run here, or parts do not fit each other.
     """
-    parts: dict[str, Any] = {"first": First(config.first, models_dir)}
+    parts: dict[str, Any] = {"first": Opener(config.first, models_dir)}
     context = Context(models_dir, config.settled_by.model, config.settled_by.threads, parts)
     with ExitStack() as stack:
 
         def opened(axis: str, variant_id: str) -> Any:
             return stack.enter_context(registry.get(variant_id).open(context, **config.options.get(axis, {})))
 
-        parts["second"] = lambda: open_pipeline(config.settled_by, models_dir)
+        second = Opener(config.settled_by, models_dir)
+        parts["second"], parts["second_parts"] = second.pipeline, second.parts
         finals: SecondPass = opened("finals", config.finals)
         partials: Partials = opened("partials", config.partials)
         yield StreamingRecognizer(opened("vad", config.vad), partials, finals)

@@ -18,7 +18,6 @@ import pytest
 
 from pipelines import registry
 from pipelines.acoustic.tokens import TokenList
-from pipelines.assemble import open_pipeline
 from pipelines.config import PipelineConfig, default_config
 from pipelines.contracts import (
     AcousticModel,
@@ -37,7 +36,7 @@ from pipelines.contracts import (
 from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.registry import Context
-from pipelines.streaming import First
+from pipelines.streaming import Opener
 from tests.contract.options import needed_options
 from tests.small_ctc import LABELS, write_small_ctc, write_small_stream
 
@@ -75,8 +74,6 @@ def opened(
     problem = variant.available()
     if problem is not None:
         pytest.skip(f"{problem.reason} {problem.remedy}")
-    if variant_id == "partials/streaming":
-        pytest.skip("needs a streaming model: tests/integration/test_server_streaming.py has one")
     axis = variant_id.partition("/")[0]
     parts: dict[str, Any] = {}
     ctc = family == "ctc"
@@ -90,9 +87,16 @@ def opened(
             for below in ORDER[: ORDER.index(axis)]:
                 parts[below] = stack.enter_context(registry.get(variants[below]).open(context))
         if axis in STREAMING:
-            parts["first"] = First(None, models_dir())
-            parts["second"] = lambda: open_pipeline(default_config(), models_dir())
+            second = Opener(default_config(), models_dir())
+            first = streaming_pipeline(folder) if variant_id == "partials/streaming" else None
+            parts |= {"first": Opener(first, models_dir()), "second": second.pipeline, "second_parts": second.parts}
         yield stack.enter_context(variant.open(context, **needed_options(variant, folder)))
+
+
+def streaming_pipeline(folder: Path) -> PipelineConfig:
+    """A small streaming model and its decoder."""
+    model = str(write_small_stream(folder / "stream"))
+    return PipelineConfig(model=model, variants={**CTC_BELOW, "decoder": "decoder/greedy"})
 
 
 def tone(seconds: float) -> np.ndarray:
