@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -47,6 +47,9 @@ class CtcDecoder(ABC):
     Args:
         model: Whose log-probabilities they are; its vocabulary and frame shift are used.
     """
+
+    incremental: ClassVar[bool] = True
+    """Whether a stream knows anything before its end."""
 
     def __init__(self, model: AcousticModel | StreamingAcousticModel) -> None:
         self.vocabulary = model.vocabulary
