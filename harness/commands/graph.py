@@ -43,6 +43,8 @@ def build(
         Path | None, typer.Option(help="Own spellings, 'WORD TOKEN...' a line; other words are spelled by the model.")
     ] = None,
     words: Annotated[Path | None, typer.Option(help="More words, one a line.")] = None,
+    hot_words: Annotated[Path | None, typer.Option(help="Words to be heard more readily: names, terms.")] = None,
+    hot_bonus: Annotated[float, typer.Option(min=0, help="Added to the log-probability for each hot word.")] = 3.0,
     kind: Annotated[Kind, typer.Option(help="Words, or the model's tokens themselves.")] = Kind.WORDS,
     lm_scale: Annotated[float, typer.Option(min=0, help="Weight of the language model.")] = 1.0,
     word_bonus: Annotated[float, typer.Option(help="Added to the log-probability for each word.")] = 0.0,
@@ -64,8 +66,8 @@ def build(
     named = [flag for flag, given in (("--english", english), ("--arpa", arpa), ("--text", text)) if given]
     if len(named) > 1:
         raise AmiraError(f"{' and '.join(named)} name more than one language model: keep one of them")
-    if kind is Kind.TOKENS and (english or lexicon or words):
-        raise AmiraError("a graph of tokens has no words: leave out --english, --lexicon and --words")
+    if kind is Kind.TOKENS and (english or lexicon or words or hot_words):
+        raise AmiraError("a graph of tokens has no words: leave out --english, --lexicon, --words, --hot-words")
     tokens = TokenSet.of_model(models_dir() / model)
     recipe = GraphRecipe(
         tokens,
@@ -76,6 +78,8 @@ def build(
         order=order,
         lm_scale=lm_scale,
         word_bonus=word_bonus,
+        hot_words=_words(hot_words),
+        hot_bonus=hot_bonus if hot_words else 0.0,
     )
     graph = build_graph(name, recipe, graphs_dir(), say, force=force)
     if json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,13 @@ def words(path: Path) -> list[str]:
 
 
 def rewrite(
-    source: Path, target: Path, keep: Callable[[str], str | None], *, scale: float = 1.0, order: int | None = None
+    source: Path,
+    target: Path,
+    keep: Callable[[str], str | None],
+    *,
+    scale: float = 1.0,
+    order: int | None = None,
+    extra: Sequence[str] = (),
 ) -> tuple[int, ...]:
     """Write a smaller or scaled copy of a model.
 
@@ -75,6 +81,7 @@ def rewrite(
         keep: The word as it shall be written, or `None` to drop every n-gram with it. Markers are kept as they are.
         scale: Multiplies every log-probability and back-off weight.
         order: Highest order that is kept; `None` for all.
+        extra: Words that the model may lack: they become as likely as its rarest word.
 
     Returns:
         The number of n-grams of each order in the copy.
@@ -83,9 +90,13 @@ def rewrite(
         AmiraError: The model does not parse, or nothing of it is left.
     """
     counts: list[int] = []
+    lacking, rarest = dict.fromkeys(extra), 0.0
     with TemporaryFile("w+", encoding="utf-8") as body:
         for entry in read(source):
             size = len(entry.words)
+            if size == 2 and lacking:
+                counts[0] += _add(body, lacking, rarest * scale)
+                lacking = {}
             if order is not None and size > order:
                 break
             if size > len(counts):
@@ -98,6 +109,11 @@ def rewrite(
             log10 = entry.log10 if entry.log10 <= -99 else entry.log10 * scale
             body.write(f"{log10:.6g}\t{' '.join(written)}\t{entry.backoff * scale:.6g}\n")
             counts[-1] += 1
+            if size == 1:
+                lacking.pop(written[0], None)
+                rarest = min(rarest, entry.log10) if entry.log10 > -99 else rarest
+        if lacking:  # a model of single words
+            counts[0] += _add(body, lacking, rarest * scale)
         while len(counts) > 1 and not counts[-1]:
             counts.pop()
         if not counts or counts[0] <= 2:
@@ -109,6 +125,13 @@ def rewrite(
             _copy_sections(body, out, len(counts))
             out.write("\n\\end\\\n")
     return tuple(counts)
+
+
+def _add(body: IO[str], words: Iterable[str], log10: float) -> int:
+    """Write unigrams; returns how many."""
+    lines = [f"{log10:.6g}\t{word}\t0\n" for word in words]
+    body.writelines(lines)
+    return len(lines)
 
 
 def _copy_sections(body: IO[str], out: IO[str], orders: int) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -30,7 +30,7 @@ from pipelines.graphs.folder import (
 from pipelines.graphs.tokens import TokenSet
 from pipelines.models.source import sha256
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Counts up with every change of the recipe, so that graphs are built anew."""
 NAME = re.compile(r"^[a-z0-9][a-z0-9._-]*$")
 Progress = Callable[[str], None]
@@ -49,6 +49,8 @@ class GraphRecipe:
         order: Highest n-gram order that is used; `None` for all.
         lm_scale: Multiplies the language model's log-probabilities.
         word_bonus: Added to the log-probability for each word (tokens: for each token).
+        hot_words: Words to be heard more readily: names, terms. The graph knows them even if nothing else does.
+        hot_bonus: Added to the log-probability for each of them.
     """
 
     tokens: TokenSet
@@ -59,6 +61,8 @@ class GraphRecipe:
     order: int | None = None
     lm_scale: float = 1.0
     word_bonus: float = 0.0
+    hot_words: tuple[str, ...] = ()
+    hot_bonus: float = 0.0
 
     def sources(self) -> tuple[Source, ...]:
         """The files that the graph is made from, hashed."""
@@ -79,7 +83,8 @@ class GraphRecipe:
             "vocabulary": self.tokens.sha256,
             "sources": [(source.what, source.sha256) for source in sources],
             "words": sorted(self.words),
-            **{name: getattr(self, name) for name in ("kind", "order", "lm_scale", "word_bonus")},
+            "hot_words": sorted(self.hot_words),
+            **{name: getattr(self, name) for name in ("kind", "order", "lm_scale", "word_bonus", "hot_bonus")},
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -145,13 +150,18 @@ def _build_into(
     entries = [(label, spelling) for label, word in enumerate(words) if word != EPSILON for spelling in spelled[word]]
     # In a graph of tokens the separator is one of the words.
     separator = tokens.separator if recipe.kind == "words" else None
-    spellings = compose.disambiguated(entries, prefixes=recipe.kind == "words" and separator is None)
-    lexicon_fst = compose.lexicon_fst(spellings, len(tokens), separator, len(words), recipe.word_bonus)
+    hot = set(_folded(recipe.hot_words, tokens))
+    bonuses = {label: recipe.word_bonus + recipe.hot_bonus * (word in hot) for label, word in enumerate(words)}
+    prefixes = recipe.kind == "words" and separator is None
+    spellings = compose.disambiguated(entries, prefixes=prefixes, bonuses=bonuses)
+    lexicon_fst = compose.lexicon_fst(spellings, len(tokens), separator, len(words))
     grammar, order = None, 0
     if recipe.arpa is not None:
         scaled = folder / "scaled.arpa"
         progress(f"{name}: reading {recipe.arpa.name}")
-        counts = arpa.rewrite(recipe.arpa, scaled, _keeper(recipe, spelled), scale=recipe.lm_scale, order=recipe.order)
+        keep = _keeper(recipe, spelled)
+        extra = list(spelled) if recipe.kind == "words" else []
+        counts = arpa.rewrite(recipe.arpa, scaled, keep, scale=recipe.lm_scale, order=recipe.order, extra=extra)
         order = len(counts)
         progress(f"{name}: grammar of {' + '.join(f'{count:,}' for count in counts)} n-grams")
         grammar = compose.grammar_fst(scaled, folder / WORDS_FILE)
@@ -186,15 +196,19 @@ def _lexicon(recipe: GraphRecipe, progress: Progress) -> lexicon.Lexicon:
     tokens = recipe.tokens
     if recipe.kind == "tokens":
         return {tokens.symbols[index]: ((index,),) for index, piece in enumerate(tokens.pieces) if piece}
-    fold = tokens.lower_case
-    listed = [*recipe.words, *(arpa.words(recipe.arpa) if recipe.arpa else ())]
-    wanted = dict.fromkeys(word.lower() if fold else word for word in listed)
+    listed = [*recipe.words, *recipe.hot_words, *(arpa.words(recipe.arpa) if recipe.arpa else ())]
+    wanted = dict.fromkeys(_folded(listed, tokens))
     own = lexicon.read(recipe.lexicon, tokens) if recipe.lexicon else {}
     spelled, lost = lexicon.spelled((word for word in wanted if word not in own), tokens)
     if lost:
         shown = ", ".join(lost[:8])
         progress(f"{len(lost)} words cannot be spelled by the model's tokens and are left out: {shown}...")
     return {**own, **spelled}
+
+
+def _folded(words: Iterable[str], tokens: TokenSet) -> list[str]:
+    """Words in the case that the table has."""
+    return [word.lower() if tokens.lower_case else word for word in words]
 
 
 def _keeper(recipe: GraphRecipe, spelled: lexicon.Lexicon) -> Callable[[str], str | None]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,19 +33,26 @@ kaldilm.arpa2fst(
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """A word of the lexicon: its output label, its tokens, and a symbol to tell it from words spelled alike."""
+    """A word of the lexicon: its output label, its tokens, and a symbol to tell it from words spelled alike.
+
+    `bonus` is added to the log-probability of every path for each time that the word is on it.
+    """
 
     word: int
     tokens: tuple[int, ...]
     disambiguation: int = 0
+    bonus: float = 0.0
 
 
-def disambiguated(entries: Iterable[tuple[int, tuple[int, ...]]], *, prefixes: bool) -> list[Spelling]:
+def disambiguated(
+    entries: Iterable[tuple[int, tuple[int, ...]]], *, prefixes: bool, bonuses: Mapping[int, float] | None = None
+) -> list[Spelling]:
     """Number the words that share a spelling, so that a lexicon stays determinizable.
 
     Args:
         entries: Output label and tokens of each spelling.
         prefixes: Also those whose spelling begins another one; not needed where a separator ends every word.
+        bonuses: What to add to the log-probability for each word, by output label; 0 for the others.
     """
     listed = list(entries)
     times = Counter(tokens for _, tokens in listed)
@@ -57,13 +64,11 @@ def disambiguated(entries: Iterable[tuple[int, tuple[int, ...]]], *, prefixes: b
         if times[tokens] > 1 or tokens in begins:
             used[tokens] += 1
             number = used[tokens]
-        spellings.append(Spelling(word, tokens, number))
+        spellings.append(Spelling(word, tokens, number, (bonuses or {}).get(word, 0.0)))
     return spellings
 
 
-def lexicon_fst(
-    spellings: Sequence[Spelling], tokens: int, separator: int | None, backoff_word: int, word_bonus: float = 0.0
-) -> Any:
+def lexicon_fst(spellings: Sequence[Spelling], tokens: int, separator: int | None, backoff_word: int) -> Any:
     """L: any sequence of words, by its tokens.
 
     With a separator token, one stands between any two words, and may stand before the first and after the last.
@@ -73,7 +78,6 @@ def lexicon_fst(
         tokens: Size of the token table.
         separator: The token between words, if they have one.
         backoff_word: Output label of `BACKOFF`.
-        word_bonus: Added to the log-probability for each word.
     """
     if not spellings:
         raise AmiraError("the graph has no words: the model's tokens spell none of them")
@@ -93,7 +97,7 @@ def lexicon_fst(
         here = between
         for index, label in enumerate(labels):
             there = end if index == len(labels) - 1 else state
-            output, weight = (spelling.word, -word_bonus) if index == 0 else (0, 0.0)
+            output, weight = (spelling.word, -spelling.bonus) if index == 0 else (0, 0.0)
             lines.append(f"{here} {there} {label} {output} {weight:.6g}")
             here = there
             state += there != end

@@ -290,3 +290,17 @@ def test_broken_folders_say_so(tmp_path: Path, model: Path) -> None:
         GraphFolder.open(graph.path)
     with pytest.raises(AmiraError, match="cannot name a graph"):
         build("../g", GraphRecipe(LETTERS, arpa=model), tmp_path, quiet)
+
+
+def test_hot_words_win_where_the_sound_is_alike_and_are_known_without_the_model(tmp_path: Path, model: Path) -> None:
+    log_probs = np.full((5, len(LETTERS)), -9, np.float32)
+    for frame, symbol in enumerate("a ca "):
+        log_probs[frame, LETTERS.pieces.index(symbol)] = -0.1
+    log_probs[2, LETTERS.pieces.index("b")] = -1.5  # "ca" is heard, "ba" is nearly as likely
+    texts = {}
+    for bonus in (0.0, 6.0):
+        recipe = GraphRecipe(LETTERS, arpa=model, words=("ca",), hot_words=("BA",), hot_bonus=bonus)
+        graph = build(f"hot-{bonus:g}", recipe, tmp_path / "graphs", quiet)
+        assert {"ba", "ca"} <= set(graph.words)
+        texts[bonus] = graph.text(searched(graph, log_probs)[0])
+    assert texts == {0.0: "a ca", 6.0: "a ba"}
