@@ -73,14 +73,15 @@ class AedRecognizer:
                 self._kernels.pcm16_to_float32(pcm, samples[0, :count])
                 samples[0, count:] = 0  # a clip shorter than the encoder takes is followed by silence
             batch = AudioBatch(samples, np.array([samples.shape[1]]))
+            drafts: Hypotheses = () if draft is None else (draft,)
             if draft is None and isinstance(self._decoder, DraftingDecoder):
                 with trace.span("draft"):
-                    draft = self._decoder.draft(batch)
+                    drafts = self._decoder.draft(batch)
             with trace.span("acoustic"):
                 encoded = stack.enter_context(self._model.encode(batch))
             with trace.span("decode"):
-                if draft is not None and isinstance(self._decoder, DraftingDecoder):
-                    return self._decoder.check(encoded, draft)
+                if drafts and isinstance(self._decoder, DraftingDecoder):
+                    return self._decoder.check(encoded, drafts)
                 return self._decoder.decode(encoded)
 
 

@@ -376,11 +376,11 @@ class AedDecoder(Protocol):
 class DraftingDecoder(Protocol):
     """An `AedDecoder` that hears the clip itself first and writes a draft, which it then checks with the model."""
 
-    def draft(self, batch: AudioBatch) -> Hypothesis:
-        """What another, quicker recogniser makes of the clip."""
+    def draft(self, batch: AudioBatch) -> Hypotheses:
+        """What another, quicker recogniser makes of the clip, best first."""
         ...
 
-    def check(self, encoded: Encoded, draft: Hypothesis) -> tuple[Hypotheses, int]:
+    def check(self, encoded: Encoded, draft: Hypotheses) -> tuple[Hypotheses, int]:
         """The n-best readings of one clip and the number of sequential decoder passes, with the help of a draft."""
         ...
 

@@ -22,6 +22,12 @@ _WRITTEN = {
 _TITLES = tuple(word for word in _WRITTEN.values() if word.endswith("."))
 
 
+def written(words: Sequence[str]) -> str:
+    """A text in lower case as an attention decoder may write it: as one sentence."""
+    text = " ".join(_WRITTEN.get(word, word) for word in words)
+    return f"{text[0].upper()}{text[1:]}{_ENDS[0]}" if text else ""
+
+
 class WordDraft:
     """Guesses what comes next, from a draft in lower case without punctuation and what was really written so far.
 

@@ -30,15 +30,14 @@ from pipelines.errors import AmiraError
 from pipelines.registry import Context, Variant
 
 
-class SpeculativeOptions(BaseModel):
-    """Where drafts come from, and how long they are.
+class DraftOptions(BaseModel):
+    """Where drafts come from.
 
     Attributes:
         draft_model: A CTC model, e.g. `moonshine-ctc`.
         draft_acoustic: How it runs.
         draft_decoder: How its log-probabilities become text.
         draft_options: Options of that decoder.
-        draft_tokens: Tokens that one pass checks at most.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +46,16 @@ class SpeculativeOptions(BaseModel):
     draft_acoustic: str = "ort@fp32"
     draft_decoder: str = "greedy"
     draft_options: dict[str, Any] = {}
-    draft_tokens: int = Field(default=7, ge=1, le=64)
+
+
+class SpeculativeOptions(DraftOptions):
+    """Options of `decoder/speculative`.
+
+    Attributes:
+        draft_tokens: Tokens that one pass checks at most.
+    """
+
+    draft_tokens: int = Field(default=5, ge=1, le=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +94,23 @@ class SpeculativeDecoder:
             )
         self._model, self._drafter, self._draft_tokens = model, drafter, draft_tokens
 
-    def draft(self, batch: AudioBatch) -> Hypothesis:
+    def draft(self, batch: AudioBatch) -> Hypotheses:
         """See `pipelines.contracts.DraftingDecoder`."""
         if self._drafter is None:
             raise RuntimeError("this decoder has no draft model of its own")
         acoustic, decoder = self._drafter
         [hypotheses] = decoder.decode(acoustic.infer(batch))
-        return hypotheses[0]
+        return hypotheses
 
-    def check(self, encoded: Encoded, draft: Hypothesis) -> tuple[Hypotheses, int]:
+    def check(self, encoded: Encoded, draft: Hypotheses) -> tuple[Hypotheses, int]:
         """See `pipelines.contracts.DraftingDecoder`."""
-        checked = self.checked(encoded, draft.text.lower().split())
+        checked = self.checked(encoded, draft[0].text.lower().split())
         text = self._model.vocabulary.text(checked.tokens)
         return (Hypothesis(text, checked.tokens, float("nan")),), checked.passes
 
     def decode(self, encoded: Encoded) -> tuple[Hypotheses, int]:
         """Without a draft: the same text, step by step (see `pipelines.contracts.AedDecoder`)."""
-        return self.check(encoded, Hypothesis("", (), float("nan")))
+        return self.check(encoded, (Hypothesis("", (), float("nan")),))
 
     def checked(self, encoded: Encoded, words: Sequence[str]) -> Checked:
         """Write the text of a clip, with a draft of its words in lower case."""
@@ -147,7 +155,7 @@ class Speculative(Variant):
 
 
 @contextmanager
-def open_drafter(context: Context, options: SpeculativeOptions) -> Iterator[tuple[AcousticModel, Decoder]]:
+def open_drafter(context: Context, options: DraftOptions) -> Iterator[tuple[AcousticModel, Decoder]]:
     """The CTC model of the options and its decoder, on the pipeline's own buffers and kernels.
 
     Raises:

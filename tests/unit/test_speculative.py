@@ -16,6 +16,7 @@ from pipelines.acoustic.vocabulary import BLANK, BYTES, TokenTable
 from pipelines.contracts import AudioBatch, DraftingDecoder, Encoded, Hypothesis
 from pipelines.decode.aed_greedy import GreedyDecoder
 from pipelines.decode.draft import WordDraft
+from pipelines.decode.rescore import RescoringDecoder
 from pipelines.decode.speculative import SpeculativeDecoder
 from pipelines.errors import AmiraError
 
@@ -109,7 +110,7 @@ def test_whatever_the_draft_the_text_is_greedys(seed: int) -> None:
         at = rng.randint(0, len(drafted))
         drafted[at : at + rng.randint(0, 2)] = rng.choices(["the", "cot", "fi", "on", "zebra"], k=rng.randint(0, 2))
     decoder = SpeculativeDecoder(model, None, rng.choice([1, 3, 7, 15]))
-    [found], passes = decoder.check(clip(seconds), Hypothesis(" ".join(drafted), (), 0.0))
+    [found], passes = decoder.check(clip(seconds), (Hypothesis(" ".join(drafted), (), 0.0),))
     assert found.tokens == wanted.tokens
     assert found.text == wanted.text
     assert passes <= steps
@@ -155,3 +156,27 @@ def test_is_a_drafting_decoder_and_refuses_models_without_room() -> None:
     model.max_step_tokens = 1
     with pytest.raises(AmiraError, match="no room for a draft of 7"):
         SpeculativeDecoder(model, None, 7)
+
+
+def test_rescoring_weighs_both_models() -> None:
+    model = Parrot(TABLE.encode("The cat sat."))
+    draft = (Hypothesis("the cot sat", (), -1.0), Hypothesis("the cat sat", (), -2.0))
+    for weight, best in ((0.0, "The cot sat."), (1.0, "The cat sat.")):
+        ranked, passes = RescoringDecoder(model, None, weight).check(clip(20), draft)
+        assert [ranked[0].text, len(ranked), passes] == [best, 2, 2]
+        assert ranked[0].score >= ranked[1].score
+
+
+def test_a_text_has_the_probability_of_its_tokens() -> None:
+    tokens = TABLE.encode("The cat sat on a cat, on the cat, on a cat.")
+    model = Parrot(tokens)
+    decoder = RescoringDecoder(model, None, 1.0)
+    row = np.zeros(len(TABLE))
+    row[0] = 1  # the parrot's logits: 1 for what it says, 0 for everything else
+    each = 1 - np.log(np.exp(row).sum())
+    found, passes = decoder.log_prob(clip(20), tokens)
+    assert found == pytest.approx(each * (len(tokens) + 1))
+    assert passes == -(-(len(tokens) + 1) // model.max_step_tokens)
+    assert decoder.log_prob(clip(0.2), tokens) == (-np.inf, 0)
+    [plain], _ = decoder.decode(clip(20))
+    assert plain.tokens == tuple(tokens)
