@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from pipelines.acoustic.ort import OrtAed
 from pipelines.acoustic.sessions import SessionOptions
-from pipelines.contracts import EncoderDecoderModel, Float32
+from pipelines.acoustic.tokens import TokenList, find_blank, read_symbols
+from pipelines.contracts import (
+    SAMPLE_RATE,
+    AcousticModel,
+    AudioBatch,
+    CtcVocabulary,
+    EncoderDecoderModel,
+    Float32,
+    LogProbs,
+)
+from pipelines.errors import AmiraError
+from pipelines.models.model_card import ctc_card, family
 from pipelines.registry import Context, Unavailable, Variant
 from pipelines.triton import variants
 
@@ -35,8 +47,43 @@ class TritonAed(OrtAed):
         hidden[:] = reply.outputs["last_hidden_state"]
 
 
+class TritonCtc:
+    """Implements `pipelines.contracts.AcousticModel`: a CTC model of whole clips on Triton."""
+
+    def __init__(self, context: Context, model: str) -> None:
+        card = ctc_card(context.folder)
+        clip = card.whole_clip()
+        if clip is None:
+            raise AmiraError(
+                f"model '{card.name}' does not take the waveform of whole clips, which is what runs on Triton here. "
+                "Run it in process: acoustic = 'ort@fp32'"
+            )
+        path = context.folder / card.vocabulary.file
+        symbols = read_symbols(path)
+        blank = find_blank(symbols, card.vocabulary.blank, str(path))
+        self.vocabulary: CtcVocabulary = TokenList(symbols, blank, lower_case=card.vocabulary.lower_case)
+        self.frame_shift_s = clip.shift_samples / SAMPLE_RATE
+        self._clip, self._model = clip, model
+        self._service = context.parts["connection"]
+        self._service.need(model)
+
+    def warm_up(self) -> None:
+        """Run once on a second of silence."""
+        self.infer(AudioBatch(np.zeros((1, SAMPLE_RATE), np.float32), np.array([SAMPLE_RATE])))
+
+    def infer(self, batch: AudioBatch) -> LogProbs:
+        """See `pipelines.contracts.AcousticModel.infer`."""
+        clip, samples = self._clip, batch.samples
+        if samples.shape[1] < clip.window_samples:  # shorter than one frame: zeros behind it, the length still says so
+            samples = np.pad(samples, ((0, 0), (0, clip.window_samples - samples.shape[1])))
+        lengths = np.ascontiguousarray(batch.lengths, np.int64)[:, None]
+        inputs = {clip.samples: np.ascontiguousarray(samples), clip.lengths: lengths}
+        reply = self._service.infer(self._model, inputs, (clip.log_probs, clip.frames))
+        return LogProbs(reply.outputs[clip.log_probs], reply.outputs[clip.frames][:, 0])
+
+
 class _Triton(Variant):
-    families = ("aed",)
+    families = ("aed", "ctc")
     needs = ("connection",)
     precision: ClassVar[str]
     suffix: ClassVar[str]
@@ -49,8 +96,11 @@ class _Triton(Variant):
 
     @classmethod
     @contextmanager
-    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
-        yield TritonAed(context, cls.precision, f"moonshine-encoder{cls.suffix}")
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel | AcousticModel]:
+        if family(context.folder) == "ctc":
+            yield TritonCtc(context, f"{Path(context.model).name}{cls.suffix}")
+        else:
+            yield TritonAed(context, cls.precision, f"moonshine-encoder{cls.suffix}")
 
 
 class Fp32(_Triton):

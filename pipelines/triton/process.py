@@ -78,6 +78,7 @@ def command(
     ports: Ports,
     prefix: str,
     config: str,
+    trace: Path | None = None,
 ) -> list[str]:
     """The command line of the server.
 
@@ -88,6 +89,7 @@ def command(
         ports: Where it listens.
         prefix: Starts the names of its shared-memory regions.
         config: Which of `configs/*.pbtxt` counts where a model has it; empty for `config.pbtxt`.
+        trace: File for timestamps of requests, once a client has switched them on.
     """
     listen = [
         f"--{kind}-{part}={value}"
@@ -107,6 +109,7 @@ def command(
         f"--backend-config=python,shm-region-prefix-name={prefix}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         *([f"--model-config-name={config}"] if config else []),
+        *([f"--trace-config=triton,file={trace}", "--trace-config=level=OFF"] if trace else []),
         *listen,
     ]
 

@@ -79,8 +79,10 @@ def fill(committed: Path, repository: Path, models_dir: Path, progress: Callable
     for name, artefact in artefacts(repository).items():
         folder = repository / name / VERSION
         source = models_dir / artefact.model / artefact.file
-        if not artefact.graph and artefact.file and not source.is_file():
-            progress(f"Triton's {name}: left out, {artefact.model} has no {artefact.file} yet")
+        files = [*([artefact.file] if artefact.file else []), *artefact.beside]
+        absent = [file for file in files if not (models_dir / artefact.model / file).is_file()]
+        if absent:
+            progress(f"Triton's {name}: left out, {artefact.model} has no {absent[0]} yet")
             continue
         folder.mkdir(parents=True, exist_ok=True)
         if artefact.graph:

@@ -53,6 +53,8 @@ class ServerSpec:
     config: str = ""
     log: Path | None = None
     grace_s: float = 0.0
+    trace: Path | None = None
+    """Where timestamps of requests go once a client has switched them on; nowhere without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,9 @@ class TritonServer:
         log_start = self._log.stat().st_size
         repositories = (self.spec.repository, Path(self._folder.name) / "models")
         models = [health.MODEL, *self._models]
-        line = process.command(self._environment, repositories, models, self.ports, self._prefix, self.spec.config)
+        line = process.command(
+            self._environment, repositories, models, self.ports, self._prefix, self.spec.config, self.spec.trace
+        )
         child = process.spawn(line, self._environment, self._log)
         # A subchannel of its own: a shared one would sleep through the server's return.
         client = InferenceServerClient(self.url, channel_args=[("grpc.use_local_subchannel_pool", 1)])

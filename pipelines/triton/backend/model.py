@@ -10,6 +10,7 @@ runs in Triton's private environment and imports nothing of ours. `parameters` o
 """
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,25 @@ class TritonPythonModel:
             if item.name in self._state.values()
         }
         self._sequences = {}
+        """What each sequence remembers, and when it last came; the longest silent one first."""
+        idle_us = config.get("sequence_batching", {}).get("max_sequence_idle_microseconds", 0)
+        self._idle_s = int(idle_us or 1_000_000) / 1e6
         controls = config.get("sequence_batching", {}).get("control_input", [])
         self._controls = {control["control"][0]["kind"]: control["name"] for control in controls}
         self._inputs = [item["name"] for item in config["input"]]
 
+    def _forget_idle(self):
+        """Forget sequences that Triton has forgotten: it does not say so to the backend."""
+        now = time.monotonic()
+        while self._sequences:
+            sequence, (_, seen) = next(iter(self._sequences.items()))
+            if now - seen <= 2 * self._idle_s:
+                return
+            del self._sequences[sequence]
+
     def execute(self, requests):
         """Answer every request; those whose inputs have the same shapes share one run."""
+        self._forget_idle()
         responses = [None] * len(requests)
         groups = {}
         for index, request in enumerate(requests):
@@ -80,13 +94,13 @@ class TritonPythonModel:
         if self._controls:
             sequence = int(_array(request, self._controls["CONTROL_SEQUENCE_CORRID"]).ravel()[0])
             if _array(request, self._controls["CONTROL_SEQUENCE_START"]).any():
-                self._sequences[sequence] = self._zeros
+                self._sequences[sequence] = (self._zeros, time.monotonic())
             elif sequence not in self._sequences:
                 raise ValueError(
                     f"sequence {sequence} is not known here: it never started, has ended or was idle for too long, or "
                     "the server was restarted. Start it anew with sequence_start"
                 )
-            feed.update({name: value[None] for name, value in self._sequences[sequence].items()})
+            feed.update({name: value[None] for name, value in self._sequences[sequence][0].items()})
         return feed
 
     def _run(self, group, responses):
@@ -115,10 +129,10 @@ class TritonPythonModel:
 
     def _remember(self, request, values):
         sequence = int(_array(request, self._controls["CONTROL_SEQUENCE_CORRID"]).ravel()[0])
-        if _array(request, self._controls["CONTROL_SEQUENCE_END"]).any():
-            del self._sequences[sequence]
-        else:
-            self._sequences[sequence] = {taken: values[given][0] for given, taken in self._state.items()}
+        self._sequences.pop(sequence, None)
+        if not _array(request, self._controls["CONTROL_SEQUENCE_END"]).any():
+            state = {taken: values[given][0] for given, taken in self._state.items()}
+            self._sequences[sequence] = (state, time.monotonic())
 
 
 def _array(request, name):

@@ -1,0 +1,125 @@
+"""Dynamic batching of `moonshine-ctc`: batch size, queue delay and instances against latency and throughput.
+
+`python experiments/021-triton-batching/measure.py` measures every setting in shuffled rounds, each on a server of its
+own with that setting in its `config.pbtxt`; `--report` writes `result.md` from the stored samples and names the knee.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from time import perf_counter_ns
+
+import numpy as np
+import pandas as pd
+
+from pipelines.resilience import Deadline
+from pipelines.triton import repository
+from pipelines.triton.connections.base import Call
+from pipelines.triton.connections.unary import PooledConnection
+from pipelines.triton.server import ServerSpec, TritonServer
+
+HERE = Path(__file__).parent
+MODEL = "moonshine-ctc"
+SETTINGS = ((1, 0, 1), (1, 0, 2), (4, 0, 1), (4, 5_000, 1), (8, 0, 1), (8, 5_000, 1), (8, 20_000, 1), (4, 0, 2))
+"""Largest batch, queue delay in microseconds, instances."""
+CALLERS = (1, 2, 4, 8, 16)
+ROUNDS = 2
+CELL_S = 1.0
+SAMPLES = 8_000
+"""Half a second of audio: every call of the same length, since only those share a batch."""
+
+
+def configured(folder: Path, batch: int, delay_us: int, instances: int) -> Path:
+    """A repository with the model under one setting."""
+    target = folder / f"{batch}-{delay_us}-{instances}"
+    shutil.copytree(repository.served() / MODEL, target / MODEL, ignore=shutil.ignore_patterns("*.safetensors"))
+    path = target / MODEL / "config.pbtxt"
+    text = re.sub(r"max_batch_size: \d+", f"max_batch_size: {batch}", path.read_text("utf-8"))
+    text = re.sub(r"  max_queue_delay_microseconds: \d+\n", "", text)
+    text = text.replace("dynamic_batching {\n", f"dynamic_batching {{\n  max_queue_delay_microseconds: {delay_us}\n")
+    path.write_text(re.sub(r"count: \d+", f"count: {instances}", text), "utf-8")
+    return target
+
+
+def load(connection: PooledConnection, callers: int) -> tuple[list[int], float]:
+    """Latencies in ns of calls that threads make without a pause, and calls a second."""
+    latencies: list[int] = []
+    begin = threading.Barrier(callers + 1)
+    wave = (np.random.default_rng(0).standard_normal((1, SAMPLES)) * 0.05).astype(np.float32)
+    inputs = {"samples": wave, "lengths": np.array([[SAMPLES]])}
+
+    def caller() -> None:
+        begin.wait()
+        stop_ns = perf_counter_ns() + round(CELL_S * 1e9)
+        while (start_ns := perf_counter_ns()) < stop_ns:
+            connection.infer(Call(MODEL, inputs, ("log_probs",), Deadline.after(60)))
+            latencies.append(perf_counter_ns() - start_ns)
+
+    threads = [threading.Thread(target=caller) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    start_ns = perf_counter_ns()
+    for thread in threads:
+        thread.join()
+    return latencies, len(latencies) / ((perf_counter_ns() - start_ns) / 1e9)
+
+
+def measure() -> None:
+    """Measure every setting at every number of callers and keep all samples."""
+    frames, rng, settings = [], random.Random(0), list(SETTINGS)
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(ROUNDS):
+            rng.shuffle(settings)
+            for batch, delay_us, instances in settings:
+                target = configured(Path(folder) / str(number), batch, delay_us, instances)
+                with (
+                    TritonServer(ServerSpec(target, (MODEL,))) as server,
+                    PooledConnection(server.url, 64 << 20, size=max(CALLERS), warm=max(CALLERS)) as connection,
+                ):
+                    load(connection, 2)
+                    for callers in CALLERS:
+                        latencies, rate = load(connection, callers)
+                        setting = {"batch": batch, "delay_us": delay_us, "instances": instances}
+                        cell = {"round": number, **setting, "callers": callers, "calls_per_s": rate}
+                        frames.append(pd.DataFrame({**cell, "latency_ns": latencies}))
+            print(f"round {number + 1} of {ROUNDS}", flush=True)
+    pd.concat(frames).to_parquet(HERE / "samples.parquet", compression="zstd")
+
+
+def report() -> None:
+    """Write `result.md`: the table, and the knee.
+
+    The knee is the setting with the best rate over its latency at its best number of callers (Kleinrock's power:
+    throughput divided by response time), over all settings.
+    """
+    frame = pd.read_parquet(HERE / "samples.parquet")
+    keys = ["batch", "delay_us", "instances"]
+    cells = frame.groupby([*keys, "callers"]).agg(
+        rate=("calls_per_s", "median"), p50=("latency_ns", "median"), p99=("latency_ns", lambda x: x.quantile(0.99))
+    )
+    cells["power"] = cells.rate / (cells.p50 / 1e9)
+    lines = ["# Dynamic batching of moonshine-ctc", "", "Made by `measure.py --report` from `samples.parquet`: half a"]
+    lines[-1] += " second of audio a call, calls a second and latency in ms (median / p99), by callers."
+    lines += ["", "| batch, delay us, instances | " + " | ".join(map(str, CALLERS)) + " |", "|---" * 6 + "|"]
+    for setting, part in cells.groupby(level=keys):
+        row = [f"{r.rate:.0f}/s, {r.p50 / 1e6:.0f} / {r.p99 / 1e6:.0f}" for r in part.itertuples()]
+        lines.append(f"| {', '.join(map(str, setting))} | " + " | ".join(row) + " |")
+    batch, delay_us, instances, callers = cells.power.idxmax()
+    lines += ["", f"Knee: batch {batch}, delay {delay_us} us, {instances} instance(s), at {callers} callers."]
+    (HERE / "result.md").write_text("\n".join(lines) + "\n", "utf-8")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--report", action="store_true", help="only write result.md from the stored samples")
+    if not parser.parse_args().report:
+        measure()
+    report()
