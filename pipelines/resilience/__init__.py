@@ -16,6 +16,7 @@ from pipelines.resilience.errors import (
     ServiceError,
     ServiceFailedError,
 )
+from pipelines.resilience.hedge import hedged
 from pipelines.resilience.retry import Backoff, RetryBudget
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "ServiceFailedError",
     "call",
     "call_async",
+    "hedged",
 ]

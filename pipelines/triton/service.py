@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,6 +17,7 @@ from pipelines.resilience import (
     Deadline,
     Endpoints,
     call,
+    hedged,
 )
 from pipelines.resilience.breaker import Listener
 from pipelines.triton.connections.base import Call, Connection, Reply, Tensors, Turn
@@ -32,6 +34,7 @@ class ServicePolicy:
         max_waiting: Callers that wait at most; more are turned away.
         breaker: When an endpoint is left alone.
         calls: Retries and their budget.
+        hedge_after_s: When a call that may be repeated goes out a second time; `None` for never.
     """
 
     deadline_s: float = 30.0
@@ -39,6 +42,7 @@ class ServicePolicy:
     max_waiting: int = 256
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     calls: CallPolicy = field(default_factory=CallPolicy)
+    hedge_after_s: float | None = None
 
 
 class TritonService:
@@ -64,6 +68,8 @@ class TritonService:
         )
         self.bulkhead = Bulkhead(self.policy.max_in_flight, self.policy.max_waiting)
         self._stack = ExitStack()
+        # Threads start when a hedged call needs them: without hedging there is none.
+        self._hedges = ThreadPoolExecutor(2 * self.policy.max_in_flight, thread_name_prefix="triton-hedge")
 
     def need(self, model: str) -> None:
         """See that a model can be called: an embedded server loads it.
@@ -90,9 +96,16 @@ class TritonService:
         """
         by = deadline or Deadline.after(self.policy.deadline_s)
         request = Call(model, inputs, outputs, by, turn, request_id)
-        attempts = Attempts(self.endpoints, self.policy.calls, by, idempotent=turn is None)
-        with self.bulkhead.enter(by):
+        hedge_after_s = self.policy.hedge_after_s
+
+        def make() -> Reply:
+            attempts = Attempts(self.endpoints, self.policy.calls, by, idempotent=turn is None)
             return call(attempts, lambda connection: connection.infer(request))
+
+        with self.bulkhead.enter(by):
+            if hedge_after_s is None or turn is not None:
+                return make()
+            return hedged(make, hedge_after_s, self.policy.calls.budget, self._hedges)
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Counters of every endpoint's connection, by endpoint; for metrics."""
@@ -106,4 +119,5 @@ class TritonService:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._hedges.shutdown()
         self._stack.close()

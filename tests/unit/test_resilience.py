@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise
 from random import Random
@@ -32,6 +33,7 @@ from pipelines.resilience import (
     ServiceFailedError,
     call,
     call_async,
+    hedged,
 )
 
 POLICY = BreakerPolicy(window=10, min_calls=4, failure_rate=0.5, open_s=1.0)
@@ -385,3 +387,43 @@ def test_asynchronous_calls_keep_the_same_rules_and_a_cancelled_one_frees_its_pr
         return await call_async(Attempts(endpoints, CallPolicy(), Deadline.after(9), True), make)
 
     assert asyncio.run(scenario()) == "answer of a"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [("late", "good", "second"), ("late", "broken", "first"), ("broken", "good", None), ("good", "good", "first")],
+)
+def test_a_late_call_is_made_once_more_and_the_first_answer_counts(first: str, second: str, wanted: str | None) -> None:
+    acts, release, made = iter([("first", first), ("second", second)]), threading.Event(), []
+
+    def make() -> str:
+        name, act = next(acts)
+        made.append(name)
+        if act == "late":
+            release.wait(0.3)
+        if act == "broken":
+            raise broken()
+        return name
+
+    with ThreadPoolExecutor(4) as executor:
+        if wanted is None:  # an error in time is the answer: whether to repeat it is for the retries to say
+            with pytest.raises(ServiceFailedError):
+                hedged(make, 0.05, RetryBudget(), executor)
+        else:
+            assert hedged(make, 0.05, RetryBudget(), executor) == wanted
+        release.set()
+    assert len(made) == (2 if first == "late" else 1)
+
+
+def test_hedging_takes_from_the_budget() -> None:
+    budget, made = RetryBudget(ratio=0, reserve=1), []
+    assert budget.take()
+
+    def make() -> str:
+        made.append(1)
+        threading.Event().wait(0.05)
+        return "answer"
+
+    with ThreadPoolExecutor(4) as executor:
+        assert hedged(make, 0.01, budget, executor) == "answer"
+    assert len(made) == 1
