@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.fakes.serving import serving
 
@@ -62,3 +65,32 @@ def test_the_page_has_the_scripts_of_this_client(tmp_path: Path) -> None:
 
 def test_the_lock_file_names_no_registry() -> None:
     assert '"resolved"' not in (CLIENT / "package-lock.json").read_text("utf-8")
+
+
+def test_the_k6_script_streams_and_counts_as_its_metrics_say(tmp_path: Path) -> None:
+    """One iteration under Node, where k6's modules have stand-ins; k6 itself is no package of these registries."""
+    wav = tmp_path / "tone.wav"
+    samples = (8_000 * np.sin(np.arange(12_000) / 10)).astype(np.int16)
+    soundfile.write(wav, samples, 16_000, subtype="PCM_16")
+    runner = ROOT / "tests" / "fakes" / "k6" / "run.mjs"
+    with serving("--null") as server:
+        done = subprocess.run(
+            ["node", runner, ROOT / "deploy" / "load" / "stream.js"],
+            cwd=ROOT,
+            env={**os.environ, "URL": server.url, "WAV": str(wav)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert server.metric("audio_seconds_total") == pytest.approx(0.75)
+    result = json.loads(done.stdout)
+    counted = result["counted"]
+    assert counted["amira_finished"] == [1]
+    assert counted["amira_errors"] == []
+    assert len(counted["amira_send_lag_ms"]) == 8
+    assert len(counted["amira_first_partial_ms"]) == 1
+    assert len(counted["amira_partial_ms"]) >= 7
+    assert len(counted["amira_final_ms"]) == 1
+    assert set(result["options"]["thresholds"]) <= set(counted)
