@@ -33,12 +33,14 @@ def _plan(text: str) -> Plan:
 def test_the_default_plan_is_a_ladder_and_a_rival() -> None:
     plan = load_plan(ROOT / "experiments" / "default" / "plan.toml")
 
-    *rungs, peer = plan.cases
+    rungs = [case for case in plan.cases if case.rung]
+    beside = [case for case in plan.cases if not case.rung]
+    assert plan.cases == (*rungs, *beside)
     assert [case.compare_to for case in rungs] == [None, *(case.id for case in rungs[:-1])]
-    assert all(case.rung for case in rungs)
-    assert not peer.rung
+    [peer] = [case for case in beside if "peer" in case.pipeline.variants]
     assert peer.compare_to in {case.id for case in rungs}
     assert peer.pipeline.variants == {"peer": "peer/moonshine-cpp"}
+    assert all(case.compare_to in {other.id for other in plan.cases} for case in beside)
     for below, above in pairwise(rungs):
         changed = [axis for axis, name in above.pipeline.variants.items() if below.pipeline.variants[axis] != name]
         assert len(changed) == 1, f"rung '{above.id}' makes one change"
