@@ -28,8 +28,10 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 32_000
 """A message is taken in pieces of this size, so that a large one does not overrun a session's buffer."""
-MAX_HEARINGS = 5
+MAX_HEARINGS = 6
 """How often the first pass hears a segment again before its session is told that the backend is gone."""
+FIRST_PAUSE_NS = 50_000_000
+"""Before it hears a segment again; doubled each time, so that a backend has some three seconds to come back."""
 
 
 class Listener(Protocol):
@@ -64,6 +66,7 @@ class Stream:
         "held_back",
         "ingest",
         "listener",
+        "paused_until_ns",
         "pending",
         "received",
         "session",
@@ -81,7 +84,8 @@ class Stream:
         self.backlog = 0  # samples; the engine writes it
         self.held_back = False  # the event loop sets it, the engine clears it
         self.closed = False
-        self.hearings = 0
+        self.hearings = 0  # in a row that the first pass did not take a chunk
+        self.paused_until_ns = 0
         self.bytes_per_s = bytes_per_s
 
     @property
@@ -148,7 +152,7 @@ class Engine:
     def _run(self) -> None:
         while True:
             # With work at hand take what is there and go on; without, wait.
-            if not self._take(wait=not self._busy):
+            if not self._take(self._may_wait_s()):
                 return
             try:
                 self._cycle()
@@ -158,9 +162,16 @@ class Engine:
                     self._fail(stream, "internal", "the server failed on this session; it is in its log. Try again")
             self._hand_over()
 
-    def _take(self, wait: bool) -> bool:
+    def _may_wait_s(self) -> float | None:
+        """How long the next message may be waited for: no time where there is work, for ever where there is none."""
+        if not self._busy:
+            return None
+        until_ns = min(stream.paused_until_ns for stream in self._busy)
+        return max(0, until_ns - perf_counter_ns()) / 1e9
+
+    def _take(self, wait_s: float | None) -> bool:
         try:
-            item = self._inbox.get() if wait else self._inbox.get_nowait()
+            item = self._inbox.get_nowait() if wait_s == 0 else self._inbox.get(timeout=wait_s)
             while True:
                 kind, stream, payload, at_ns = item
                 if stream is None:
@@ -212,9 +223,10 @@ class Engine:
 
     def _cycle(self) -> None:
         streams: list[Stream] = []
+        now_ns = perf_counter_ns()
         for stream in list(self._busy):
             session = stream.session
-            if session is None:
+            if session is None or stream.paused_until_ns > now_ns:
                 continue
             if stream.pending:
                 try:
@@ -226,6 +238,9 @@ class Engine:
         by_session = {stream.session: stream for stream in streams if stream.session is not None}
         done = self._batcher.round(list(by_session))
         self._observe(done)
+        if done.heard:
+            for stream in streams:
+                stream.hearings = 0
         for session in done.failed:
             self._lost(by_session[session], session, done.error)
         for session, stream in by_session.items():
@@ -282,6 +297,7 @@ class Engine:
             self._give_up(stream, error)
         else:
             session.hear_again()
+            stream.paused_until_ns = perf_counter_ns() + FIRST_PAUSE_NS * 2 ** (stream.hearings - 1)
 
     def _give_up(self, stream: Stream, error: Exception) -> None:
         if isinstance(error, ServiceError):
