@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -42,6 +42,7 @@ class _Settings(Model):
     laps: int = Field(default=1, ge=1, le=10_000)
     timeout_s: float = Field(default=300, gt=0)
     memory_limit_mib: int | None = Field(default=None, ge=64)
+    expected_text: Literal["none", "reference"] = "none"
     seed: int = 0
 
 
@@ -69,6 +70,7 @@ class Plan(_Settings):
         laps: How often each process goes through the corpus; more than once shows what a long run does to memory.
         timeout_s: Seconds that loading, warming up or one utterance may take before the case counts as hung.
         memory_limit_mib: Private writable memory that a process may have; `None` for no limit.
+        expected_text: With `reference`, pipelines that follow an expected text are given each clip's own transcript.
         seed: Of the order of cases and utterances and the choice of clips.
         cases: The pipelines, in the order of the report.
         source: The file's text.

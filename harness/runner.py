@@ -15,6 +15,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from harness.fingerprint import fingerprint
+from harness.metrics.normalise import normalise
 from harness.plan import Plan
 from harness.progress import Reporter
 from harness.recorder import Recorder, new_run_folder, utc_now
@@ -229,6 +230,22 @@ class _Measurement:
                 )
             )
 
+    def _expected(self) -> dict[str, str] | None:
+        """What each utterance's reader was to read, where the plan tells pipelines so.
+
+        Raises:
+            AmiraError: An utterance has no transcript.
+        """
+        if self._plan.expected_text == "none":
+            return None
+        texts = {utterance.id: normalise(utterance.text or "") for utterance in self._scratch.utterances}
+        if lacking := [name for name, text in texts.items() if not text]:
+            raise AmiraError(
+                f"the plan's expected_text is the reference, but '{lacking[0]}' has no transcript. Use a corpus with "
+                "transcripts, or leave expected_text out"
+            )
+        return texts
+
     def _measure(self, case: Case, repeat: int, place: int, turn: tuple[int, int] | None) -> ProcessRecord | None:
         """Run one process to its end; `None` if the user stopped it.
 
@@ -252,6 +269,7 @@ class _Measurement:
             spawned_ns=perf_counter_ns(),
             parent=os.getpid(),
             turn=turn,
+            expected=self._expected(),
         )
         watched = Watched(
             case=case.id,

@@ -108,6 +108,11 @@ class CtcRecognizer:
                 [hypotheses] = self._decoder.decode(log_probs)
                 return hypotheses, 0
 
+    @property
+    def follows_text(self) -> bool:
+        """Whether its decoder can be told what is going to be read."""
+        return isinstance(self._decoder, ExpectingDecoder)
+
     def expecting(self, text: str) -> CtcRecognizer:
         """The same recogniser for readings of a known text.
 
@@ -138,6 +143,11 @@ class Pipeline:
     def warm_up(self) -> None:
         """Pay every first-time cost now."""
         self._recognizer.warm_up()
+
+    @property
+    def follows_text(self) -> bool:
+        """Whether it can be told what is going to be read."""
+        return isinstance(self._recognizer, CtcRecognizer) and self._recognizer.follows_text
 
     def expecting(self, text: str) -> Pipeline:
         """This pipeline for somebody who reads a known text; its transcripts say how each word was read.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.plan import parse_plan
+from pipelines.assemble import CtcRecognizer, Pipeline
 from pipelines.contracts import ExpectingDecoder, Hypothesis, LogProbs
 from pipelines.decode.reading import KEPT_GRAPHS, ReadingDecoder, ReadingOptions
 from pipelines.errors import AmiraError
@@ -149,3 +152,20 @@ def test_graphs_are_built_once_and_in_the_background() -> None:
         opened.graphs.prepare("a cat " * (index + 1))
     assert opened.graphs.prepare("the cat") is not first
     opened.graphs.close()
+
+
+def test_a_plan_may_hand_the_reference_to_those_who_follow_a_text() -> None:
+    source = Path("experiments/013-reading/plan.toml").read_text("utf-8")
+    assert parse_plan(source, Path("plan.toml")).expected_text == "reference"
+    with pytest.raises(AmiraError, match="expected_text"):
+        parse_plan(source.replace('"reference"', '"prompt"'), Path("plan.toml"))
+
+
+def test_pipelines_say_whether_they_follow_a_text(decoder: ReadingDecoder) -> None:
+    opened = Pipeline(CtcRecognizer(None, None, None, decoder))  # type: ignore[arg-type]
+    assert opened.follows_text
+    assert isinstance(opened.expecting("the cat"), Pipeline)
+    other = Pipeline(CtcRecognizer(None, None, None, decoder.expecting("the cat")))  # type: ignore[arg-type]
+    assert not other.follows_text
+    with pytest.raises(AmiraError, match="cannot follow an expected text"):
+        other.expecting("the cat")
