@@ -26,7 +26,7 @@ def download(package: str, folder: Path, progress: Progress, release: str | None
 
     Args:
         package: Its name.
-        folder: An empty folder for it; apt's own files go there, too.
+        folder: A folder for it and for apt's own files; a release's package lists in it are read once.
         progress: Is told what goes on.
         release: Take it from this release of Debian, e.g. `bullseye`, instead of the system's own.
 
@@ -46,11 +46,13 @@ def download(package: str, folder: Path, progress: Progress, release: str | None
         private += _sources(folder, release)
     if release is not None or done.returncode:
         why = f"{package} comes from {release}" if release else "the system's package lists do not have it"
-        progress(f"{why}: reading fresh ones")
-        done = run(["apt-get", "--quiet", *private, "update"], folder)
-        if not done.returncode:
+        progress(f"{why}: reading package lists" if release else f"{why}: reading fresh ones")
+        fresh = release is not None and any((folder / "apt/state/lists").glob("*_Packages*"))  # by an earlier call
+        if not fresh:
+            done = run(["apt-get", "--quiet", *private, "update"], folder)
+        if fresh or not done.returncode:
             done = run(["apt-get", "--quiet", *private, "download", package], folder)
-    archives = sorted(folder.glob("*.deb"))
+    archives = sorted(folder.glob(f"{package}_*.deb"))
     if done.returncode or not archives:
         raise UnobtainableError(f"apt could not fetch {package}: {last_words(done)}")
     return archives[0]
@@ -98,7 +100,7 @@ def _sources(folder: Path, release: str) -> list[str]:
 def _private_apt(folder: Path) -> list[str]:
     """Options that keep apt out of the system's folders; the first two alone leave it the system's lists."""
     for name in ("cache/archives/partial", "state/lists/partial"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     options = {
         "Dir::Cache": folder / "cache",
         "Acquire::http::Timeout": 20,

@@ -26,9 +26,9 @@ PACKAGES = (
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for package in PACKAGES:
-        print(f"{package}", file=sys.stderr)
-        with TemporaryDirectory(prefix="amira-debian-") as scratch:
+    with TemporaryDirectory(prefix="amira-debian-") as scratch:
+        for package in PACKAGES:
+            print(package, file=sys.stderr)
             archive = debian.download(package, Path(scratch), lambda line: None, release="bullseye")
             debian.unpack(archive, folder.resolve())
 
