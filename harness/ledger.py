@@ -30,6 +30,7 @@ from pipelines.errors import AmiraError
 
 NS_PER_S = 1e9
 WHOLE = "latency"
+CPU = "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,10 @@ def ledger(run: Run, prices: Prices | None = None) -> dict[str, Any]:
     design = _design(run)
     terms, aliased = _estimable(design)
     stages = sorted({stage for case in design.cases for row in case.steady.values() for stage in row.stages_ns})
-    values: dict[str, Callable[[Sample], float]] = {WHOLE: lambda row: float(row.latency_ns)}
+    values: dict[str, Callable[[Sample], float]] = {
+        WHOLE: lambda row: float(row.latency_ns),
+        CPU: lambda row: float(row.cpu_ns),
+    }
     for stage in stages:
         values[stage] = lambda row, stage=stage: float(row.stages_ns.get(stage, 0))  # type: ignore[misc]
     fits = {name: _fit(run, design, terms, value) for name, value in values.items()}
@@ -99,6 +103,7 @@ def ledger(run: Run, prices: Prices | None = None) -> dict[str, Any]:
                 "term": str(term),
                 "kind": "main" if len(term.parts) == 1 else "interaction",
                 **_said(fits[WHOLE][:, place]),
+                "cpu": _said(fits[CPU][:, place]),
                 "stages": {stage: _said(fits[stage][:, place]) for stage in stages if np.isfinite(fits[stage]).all()},
             }
             for place, term in enumerate(terms)
@@ -206,10 +211,10 @@ def _cost(run: Run, case: Measured, prices: Prices | None) -> dict[str, Any]:
 def markdown(found: dict[str, Any]) -> str:
     """The ledger's tables."""
     stages = list(found["effects"][0]["stages"]) if found["effects"] else []
-    lines = [f"| change | end to end | {' | '.join(stages)} |", f"|---|---|{'---|' * len(stages)}"]
+    lines = [f"| change | end to end | CPU time | {' | '.join(stages)} |", f"|---|---|---|{'---|' * len(stages)}"]
     for row in found["effects"]:
         kind = row["term"] if row["kind"] == "main" else f"{row['term']}, more than each alone"
-        cells = [_cell(row), *(_cell(row["stages"][stage]) for stage in stages)]
+        cells = [_cell(row), _cell(row["cpu"]), *(_cell(row["stages"][stage]) for stage in stages)]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     together = found["together"]
     if together:

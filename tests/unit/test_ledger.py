@@ -52,6 +52,7 @@ def test_main_effects_and_interactions_are_found(tmp_path: Path) -> None:
     assert both["verdict"] == "faster"
     assert set(both["stages"]) == {"ingest", "acoustic", "decode"}
     assert effects["memory/pooled"]["stages"]["decode"]["ratio"] == pytest.approx(1.2 * 1.05**0.5, rel=0.01)
+    assert effects["memory/pooled"]["cpu"]["ratio"] == pytest.approx(1.2 * 1.05**0.5, rel=0.01)
     assert found["aliased"] == []
 
 
