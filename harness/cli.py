@@ -13,11 +13,8 @@ from harness.commands import (
     env,
     gate,
     graph,
-    history,
-    ledger,
     load,
     models,
-    performance,
     read,
     report,
     serve,
@@ -58,9 +55,6 @@ cli.command("compare")(compare.compare)
 cli.add_typer(gate.app, name="gate")
 cli.command("load")(load.load)
 cli.command("serve", context_settings=serve.SETTINGS)(serve.serve)
-cli.command("history")(history.history)
-cli.command("ledger")(ledger.ledger)
-cli.command("performance")(performance.performance)
 cli.command("env")(env.env)
 
 
