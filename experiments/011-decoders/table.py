@@ -1,6 +1,6 @@
 """The table of a run of this plan, from its stored samples: WER and what decoding takes.
 
-usage: table.py RUN [RUN...]    a folder under reports/runs, or `latest`
+usage: table.py RUN [RUN...]    a run's folder, or `latest`
 """
 
 from __future__ import annotations
@@ -28,11 +28,6 @@ def main() -> None:
             cells = [f"{100 * wer['value']:.1f} [{100 * wer['low']:.1f}, {100 * wer['high']:.1f}]" for wer in wers]
             memory = case["peak_rss_mib"]
             print(f"| {case['id']} | {' | '.join(cells)} | {case['stages_ms']['decode']:.2f} | {memory:.0f} |")
-        print()
-        for pair in report["comparisons"]:
-            low, high = pair["low"], pair["high"]
-            shown = f"{pair['metric']} {pair['ratio']:.3g} [{low:.3g}, {high:.3g}]" if low is not None else "-"
-            print(f"- {pair['candidate']} against {pair['baseline']}: {shown}, {pair['verdict']}")
         print()
 
 
