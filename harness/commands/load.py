@@ -25,6 +25,7 @@ def load(
     token: Annotated[str | None, typer.Option(envvar="AMIRA_TOKEN", help="Bearer token.")] = None,
     seed: Annotated[int, typer.Option(help="Of who reads what, and who misbehaves.")] = 0,
     show: Annotated[str | None, typer.Option(metavar="RUN", help="Show a stored run again (or 'latest').")] = None,
+    markdown: Annotated[bool, typer.Option(help="Print the table as Markdown, for documents.")] = False,
     json: Json = False,
 ) -> None:
     """Stream real speech to a server in real time, and say how late its words came.
@@ -53,12 +54,15 @@ def load(
     summary = summarise(folder)
     if json:
         print_json(summary)
+    elif markdown:
+        lines = [HEADINGS, ("---",) * len(HEADINGS), *map(row, summary["steps"])]
+        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
     else:
         print_table(f"Load run {summary['run']} on {summary['corpus']}", HEADINGS, map(row, summary["steps"]))
 
 
 HEADINGS = (
-    "streams", "errors", "lost ms", "partial p50/p99 ms", "from send", "final p50/p99 ms", "WER", "CPU cores",
+    "streams", "errors", "lost ms", "partial p50/p99 ms", "from send", "final p50/p99 ms", "WER", "CPU s per audio s",
     "RSS MiB", "send lag p99 ms",
 )  # fmt: skip
 
@@ -75,7 +79,7 @@ def row(step: dict[str, Any]) -> tuple[str, ...]:
         _pair(latency["partial_from_send"]),
         _pair(latency["final"]),
         "-" if wer is None else f"{wer['value']:.1%}",
-        f"{step['server']['cpu_cores']:.2f}",
+        "-" if step["server"]["cpu_s_per_audio_s"] is None else f"{step['server']['cpu_s_per_audio_s']:.4f}",
         f"{step['server']['rss_mib']:.0f}",
         "-" if latency["send_lag"]["p99"] is None else f"{latency['send_lag']['p99']:.1f}",
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter_ns
 from typing import Any
 
@@ -40,26 +41,24 @@ def run_load(
     """
     scrape(url)  # a wrong address fails here and not in a hundred streams
     folder = new_run_folder(runs_dir(), "load")
-    audio = folder / "speech.raw"
     longest_s = max(step.seconds for step in steps)
-    spoken = write_speech(corpus, audio, min(MAX_AUDIO_S, max(60.0, longest_s)), steps[0].seed)
-    record: dict[str, Any] = {
-        "schema_version": SCHEMA_VERSION,
-        "run": folder.name,
-        "created_utc": utc_now(),
-        "corpus": corpus.name,
-        "spoken": [each.model_dump() for each in spoken],
-        "audio_samples": audio.stat().st_size // 2,
-        "fingerprint": fingerprint(models_dir(), ()),
-        "steps": [],
-    }
-    try:
+    with TemporaryDirectory() as scratch:  # recordings stay where they came from
+        audio = Path(scratch) / "speech.raw"
+        spoken = write_speech(corpus, audio, min(MAX_AUDIO_S, max(60.0, longest_s)), steps[0].seed)
+        record: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "run": folder.name,
+            "created_utc": utc_now(),
+            "corpus": corpus.name,
+            "spoken": [each.model_dump() for each in spoken],
+            "audio_samples": audio.stat().st_size // 2,
+            "fingerprint": fingerprint(models_dir(), ()),
+            "steps": [],
+        }
         for number, step in enumerate(steps):
             say(f"{step.streams} streams for {step.seconds:.0f} s ...")
             record["steps"].append(_run_step(url, token, step, number, folder, audio, spoken))
             write_atomically(folder / LOAD, json.dumps(record, indent=1).encode())
-    finally:
-        audio.unlink()  # recordings stay where they came from
     return folder
 
 

@@ -63,6 +63,7 @@ def _step(folder: Path, spec: LoadSpec, stored: dict[str, Any], record: dict[str
         "wer": _wer(finals, well, record),
         "server": {
             "cpu_cores": _delta(before, after, "process_cpu_seconds_total") / seconds,
+            "cpu_s_per_audio_s": _per_audio(before, after),
             "rss_mib": after.get("process_resident_memory_bytes", 0.0) / 2**20,
             "partials_within_1_ms": share_within(before, after, "partial", "0.001"),
             "partials_within_10_ms": share_within(before, after, "partial", "0.01"),
@@ -169,6 +170,12 @@ def _lines(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def _delta(before: dict[str, float], after: dict[str, float], name: str) -> float:
     return after.get(name, 0.0) - before.get(name, 0.0)
+
+
+def _per_audio(before: dict[str, float], after: dict[str, float]) -> float | None:
+    """CPU time that a second of audio costs, which hardly depends on who else wants the machine."""
+    audio_s = _delta(before, after, "audio_seconds_total")
+    return _delta(before, after, "process_cpu_seconds_total") / audio_s if audio_s else None
 
 
 def _ratio(before: dict[str, float], after: dict[str, float], name: str, stage: str) -> float | None:

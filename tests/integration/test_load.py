@@ -66,11 +66,13 @@ def test_what_a_server_refuses_is_an_error(corpus: Corpus) -> None:
     assert step["errors"] == 2
 
 
-def test_a_stored_run_is_shown_again(server: Server, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stored_run_is_shown_again(server: Server, corpus: Corpus) -> None:
     folder = run_load(server.url, [LoadSpec(streams=1, seconds=1)], corpus, quiet)
     done = CliRunner().invoke(cli, ["load", "--show", str(folder), "--json"], catch_exceptions=False)
     assert json.loads(done.stdout)["run"] == folder.name
     assert find_load(str(folder)) == folder
+    table = CliRunner().invoke(cli, ["load", "--show", str(folder), "--markdown"], catch_exceptions=False).stdout
+    assert [line.split(" | ")[0] for line in table.splitlines()] == ["| streams", "| ---", "| 1"]
 
 
 def test_errors_say_what_to_do(corpus: Corpus) -> None:
