@@ -7,6 +7,7 @@ compiled function's entry point.
 What a call costs on one 2.6 GHz core, arguments two arrays (ratios matter, not the numbers):
     numba dispatcher 570 ns, entry point 280 ns, entry point of a function of three integers 120 ns,
     ctypes with three integers 840 ns, `array.ctypes.data` alone 2,000 ns.
+(`experiments/003-kernels` has what it is now, and `kernels.direct` calls that know most of their arguments.)
 So the entry point is called directly: it skips the dispatcher's look at the types and checks the item size itself,
 `simd.usable` checks layout, kind, byte order and writability in machine code, and Python asks for the number of
 dimensions alone, which is cheap. Pointers as integers would be cheaper still, but getting
@@ -26,6 +27,7 @@ from time import perf_counter_ns
 from typing import Any
 
 _compiling = RLock()
+_OPTIONS: dict[str, Any] = {"fastmath": False, "boundscheck": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Loop:
         compile_ns: What compiling it, or loading it from the cache, took.
         cached: It came from the cache.
         dispatcher: numba's object around it.
+        allocates: See `compile_loop`.
         constants: Arguments that `call` adds behind those of the operation.
     """
 
@@ -49,6 +52,7 @@ class Loop:
     compile_ns: int = 0
     cached: bool = False
     dispatcher: Any = None
+    allocates: bool = False
     constants: tuple[Any, ...] = ()
 
     def with_constants(self, *constants: Any) -> Loop:
@@ -63,7 +67,7 @@ class Loop:
         """
         if self.source is None:
             return ""
-        dispatcher = _compile(self.source, self.signature, None)
+        dispatcher = _compile(self.source, self.signature, None, allocates=self.allocates)
         [compiled] = dispatcher.overloads.values()
         lines = compiled.library.get_asm_str().splitlines()
         start = lines.index(f"{compiled.fndesc.mangled_name}:")
@@ -112,10 +116,11 @@ def _cache_class() -> Any:
     return KernelCache
 
 
-def _compile(function: Callable[..., Any], signature: str, disk_cache: Any) -> Any:
+def _compile(function: Callable[..., Any], signature: str, disk_cache: Any, *, allocates: bool = False) -> Any:
     import numba
 
-    dispatcher: Any = numba.njit(nogil=True, fastmath=False, boundscheck=False)(function)
+    options: dict[str, Any] = _OPTIONS | {"nogil": True, "_nrt": allocates}
+    dispatcher: Any = numba.njit(**options)(function)
     if disk_cache is not None:
         dispatcher._cache = disk_cache(function)
     with _no_vectorisation():
@@ -124,15 +129,36 @@ def _compile(function: Callable[..., Any], signature: str, disk_cache: Any) -> A
     return dispatcher
 
 
-def compile_loop(signature: str) -> Callable[[Callable[..., Any]], Loop]:
+def compile_function(function: Callable[[int, int], int]) -> Any:
+    """Compile `(self, argument) -> result`, the addresses of three Python objects, for `kernels.direct`, or load it.
+
+    Returns numba's object around it; its `address` is valid while the object lives.
+    """
+    from numba.core import ccallback, sigutils
+
+    compiler: Any = ccallback
+    signatures: Any = sigutils
+    made = compiler.CFunc(function, signatures.normalize_signature("intp(intp, intp)"), {}, _OPTIONS | {"_nrt": False})
+    made._cache = _cache_class()(function)
+    with _no_vectorisation():
+        made.compile()
+    return made
+
+
+def compile_loop(signature: str, *, allocates: bool = False) -> Callable[[Callable[..., Any]], Loop]:
     """Compile a loop for one signature, now, or take it from the cache.
 
     The function may close over integers, strings and modules only: they are part of the cache's key.
+
+    Args:
+        signature: numba's.
+        allocates: It makes arrays of its own. Without, nothing in it is reference-counted: in a short call the eight
+            atomic operations on two arrays took longer than converting 1,600 samples does.
     """
 
     def compile_now(function: Callable[..., Any]) -> Loop:
         start_ns = perf_counter_ns()
-        dispatcher = _compile(function, signature, _cache_class())
+        dispatcher = _compile(function, signature, _cache_class(), allocates=allocates)
         [compiled] = dispatcher.overloads.values()
         return Loop(
             compiled.entry_point,
@@ -141,6 +167,7 @@ def compile_loop(signature: str) -> Callable[[Callable[..., Any]], Loop]:
             perf_counter_ns() - start_ns,
             bool(sum(dispatcher.stats.cache_hits.values())),
             dispatcher,
+            allocates,
         )
 
     return compile_now

@@ -26,7 +26,7 @@ def align() -> Loop:
         L, or -1: there are fewer frames than the tokens need, or no alignment has a probability above zero.
     """
 
-    @compile_loop("int64(float32[:, ::1], int64, int64[::1], int64[:, ::1], float32[::1])")
+    @compile_loop("int64(float32[:, ::1], int64, int64[::1], int64[:, ::1], float32[::1])", allocates=True)
     def loop(log_probs, blank, tokens, frames, confidences):  # type: ignore[no-untyped-def]
         count, length = log_probs.shape[0], tokens.size
         if frames.shape[0] < length or confidences.size < length:

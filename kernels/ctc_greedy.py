@@ -138,7 +138,7 @@ def scalar_kernel() -> Loop:
 
 def vector_kernel(lanes: int) -> Loop:
     """Each frame's maximum and where it is, in vectors; the bookkeeping hides behind the loads of the next frame."""
-    from kernels import simd, simd_math, simd_rows
+    from kernels import simd, simd_ctc
 
     @compile_loop(SIGNATURE)
     def loop(log_probs, blank, carry, tokens, confidences, frames):  # type: ignore[no-untyped-def]
@@ -152,32 +152,7 @@ def vector_kernel(lanes: int) -> Loop:
             return -1
         if not (simd.usable(confidences, True) and simd.usable(frames, True)):
             return -1
-        previous = carry[0]
-        found = 0
-        running = False
-        for t in range(count):
-            label, best = simd_rows.first_largest(log_probs, t * labels, labels, lanes)
-            if label != previous:
-                running = label != blank
-                if running:
-                    tokens[found] = label
-                    confidences[found] = best
-                    frames[found, 0] = t
-                    frames[found, 1] = t
-                    found += 1
-            elif running:
-                frames[found - 1, 1] = t
-                if best > confidences[found - 1] or best != best:
-                    confidences[found - 1] = best
-            previous = label
-        carry[0] = previous
-        i = 0
-        while i < found:
-            some = min(lanes, found - i)
-            logs = simd.load_part(confidences, i, some, simd.splat(np.float32(0), lanes))
-            simd.store_part(confidences, i, some, simd_math.exp(logs, lanes))
-            i += lanes
-        return found
+        return simd_ctc.collapse(log_probs, count, labels, blank, carry, tokens, confidences, frames, lanes)
 
     return loop
 

@@ -156,7 +156,8 @@ def advance() -> Loop:
 
     @compile_loop(
         "int64(float32[:, ::1], int64, int64, int64, float64, float64, int64, float64, float64, float64[::1], "
-        f"{_LM}, {_SEARCH})"
+        f"{_LM}, {_SEARCH})",
+        allocates=True,
     )
     def loop(  # type: ignore[no-untyped-def]
         log_probs, blank, space, width, threshold, floor, lag, lm_weight, word_bonus, unknown,

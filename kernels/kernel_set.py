@@ -15,6 +15,7 @@ import numpy.typing as npt
 from kernels import dispatch
 from kernels.dispatch import TABLE, Implementation, Operation
 from kernels.pcm import as_bytes
+from kernels.stream_calls import GreedyReader, RingWriter
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -104,6 +105,14 @@ class KernelSet:
         except (TypeError, ValueError):
             pass
         return _refuse("ctc_greedy", log_probs, blank, carry, tokens, confidences, frames)
+
+    def ring_writer(self, ring: Float32) -> RingWriter:
+        """`pcm16_into_ring` for a stream; see `kernels.stream_calls`."""
+        return RingWriter(self, ring)
+
+    def greedy_reader(self, blank: int, capacity: int) -> GreedyReader:
+        """`ctc_greedy` for a stream of chunks of up to `capacity` frames; see `kernels.stream_calls`."""
+        return GreedyReader(self, blank, capacity)
 
     def transpose(self, x: Float32, out: Float32) -> None:
         """See `kernels.transpose`."""

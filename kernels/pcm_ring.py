@@ -84,11 +84,7 @@ def vector_kernel(lanes: int) -> Loop:
         n = len(data) // 2
         if len(data) % 2 or position < 0 or position >= ring.size or n > ring.size or not simd.usable(ring, True):
             return -1
-        before = min(n, ring.size - position)
-        simd_rows.pcm_run(data, 0, ring, position, before, lanes)
-        simd_rows.pcm_run(data, before, ring, 0, n - before, lanes)
-        after = position + n
-        return after - ring.size if after >= ring.size else after
+        return simd_rows.ring_run(data, ring, position, n, lanes)
 
     return loop
 

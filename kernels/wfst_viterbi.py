@@ -70,7 +70,7 @@ def advance() -> Loop:
         give it more room, and go on with the rest). At the start of a stream, 0 frames asked for: 0, or -1 if full.
     """
 
-    @compile_loop(f"int64(float32[:, ::1], float64, int64, {_GRAPH}, {_TOKENS}, {_SCRATCH})")
+    @compile_loop(f"int64(float32[:, ::1], float64, int64, {_GRAPH}, {_TOKENS}, {_SCRATCH})", allocates=True)
     def loop(  # type: ignore[no-untyped-def]
         log_probs, beam, most, begins, free, inputs, outputs, costs_of, targets,
         costs, next_costs, heads, next_heads, active, next_active, links, state,
@@ -222,7 +222,7 @@ def compact() -> Loop:
         How many links are left; their order stays.
     """
 
-    @compile_loop("int64(int32[::1], int32[::1], int32[:, ::1], int64[::1])")
+    @compile_loop("int64(int32[::1], int32[::1], int32[:, ::1], int64[::1])", allocates=True)
     def loop(heads, active, links, state):  # type: ignore[no-untyped-def]
         count = state[0]
         place = np.full(count, -1, np.int32)

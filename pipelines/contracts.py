@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from kernels.stream_calls import GreedyReader, RingWriter
 
 SAMPLE_RATE = 16_000
 STAGES = ("ingest", "features", "queue", "connection", "draft", "acoustic", "decode", "post")
@@ -229,6 +232,14 @@ class Kernels(Protocol):
             confidences: float32 (>= T,): the probability of each token in its best frame.
             frames: int64 (>= T, 2): first and last frame of each token.
         """
+        ...
+
+    def ring_writer(self, ring: Float32) -> RingWriter:
+        """`pcm16_into_ring` bound to a stream's ring: the chunk is the only argument of a call."""
+        ...
+
+    def greedy_reader(self, blank: int, capacity: int) -> GreedyReader:
+        """`ctc_greedy` bound to a stream's carry and to outputs for chunks of up to `capacity` frames."""
         ...
 
     def transpose(self, x: Float32, out: Float32) -> None:

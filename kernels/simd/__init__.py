@@ -24,6 +24,7 @@ from kernels.simd.lanes import (
     fma,
     greater,
     greater_or_nan,
+    lane,
     larger,
     largest,
     lowest_bit,
@@ -39,6 +40,7 @@ from kernels.simd.lanes import (
     total,
 )
 from kernels.simd.memory import at, int16_at, load, load_int16, load_part, put, store, store_part
+from kernels.simd.objects import array_of, bytes_of, call_with, is_array_of, new_int, tuple_item, type_of
 from kernels.simd.product import product_rows
 from kernels.simd.tiles import transpose_tile
 
@@ -46,6 +48,7 @@ __all__ = [
     "Vector",
     "add",
     "any_nan",
+    "array_of",
     "as_float",
     "as_int32",
     "at",
@@ -53,6 +56,8 @@ __all__ = [
     "bit_or",
     "bit_xor",
     "bits",
+    "bytes_of",
+    "call_with",
     "choose",
     "div",
     "equal",
@@ -61,6 +66,8 @@ __all__ = [
     "greater_or_nan",
     "inlined",
     "int16_at",
+    "is_array_of",
+    "lane",
     "larger",
     "largest",
     "load",
@@ -69,6 +76,7 @@ __all__ = [
     "lowest_bit",
     "memcpy",
     "mul",
+    "new_int",
     "of_byte",
     "overlap",
     "prefetch",
@@ -87,5 +95,7 @@ __all__ = [
     "to_int32",
     "total",
     "transpose_tile",
+    "tuple_item",
+    "type_of",
     "usable",
 ]

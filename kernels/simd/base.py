@@ -116,9 +116,9 @@ def shared(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _callable(function: Callable[..., Any], *, inline: bool) -> Callable[..., Any]:
-    @extending.overload(
-        function, prefer_literal=True, strict=False, jit_options={"forceinline": inline, "fastmath": False}
-    )
+    options: Any = {"forceinline": inline, "fastmath": False, "_nrt": False}
+
+    @extending.overload(function, prefer_literal=True, strict=False, jit_options=options)
     def typed(*arguments: Any) -> Any:
         return function
 

@@ -119,6 +119,16 @@ def lowest_bit(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
+def lane(typing: Any, vector: Any, number: Any) -> Any:
+    """One lane of a vector, by a number that is known at run time only."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.extract_element(*arguments)
+
+    return vector.element(vector, types.int64), emit
+
+
+@intrinsic
 def to_float(typing: Any, vector: Any) -> Any:
     """Integer lanes as float32 lanes."""
     result = Vector(types.float32, vector.lanes)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
+from kernels.stream_calls import GreedyReader
 from pipelines.contracts import AcousticModel, Float32, Hypotheses, Hypothesis, Kernels, Partial
 from pipelines.decode.ctc import CtcDecoder, Search
 from pipelines.decode.words import timed_words
@@ -33,16 +32,17 @@ class _GreedySearch:
         self._confidences: list[float] = []
         self._last = decoder.vocabulary.blank
         self._taken = 0
+        self._reader: GreedyReader | None = None
         self._score = 0.0
 
     def push(self, log_probs: Float32) -> None:
-        blank, count = self._decoder.vocabulary.blank, len(log_probs)
-        tokens, frames = np.empty(count, np.int64), np.empty((count, 2), np.int64)
-        confidences = np.empty(count, np.float32)
-        carry = np.array([blank])
-        found = self._decoder.kernels.ctc_greedy(log_probs, blank, carry, tokens, confidences, frames)
-        new_tokens, new_confidences = tokens[:found].tolist(), confidences[:found].tolist()
-        new_frames = (frames[:found] + self._taken).tolist()
+        count, reader = len(log_probs), self._reader
+        if reader is None or count > len(reader.tokens):
+            reader = self._reader = self._decoder.kernels.greedy_reader(self._decoder.vocabulary.blank, count)
+        reader.carry[0] = self._decoder.vocabulary.blank  # so that a token that runs on shows how long it does
+        found = reader.read(log_probs)
+        new_tokens, new_confidences = reader.tokens[:found].tolist(), reader.confidences[:found].tolist()
+        new_frames = (reader.frames[:found] + self._taken).tolist()
         if found and new_tokens[0] == self._last and new_frames[0][0] == self._taken:
             # It runs on over the edge of the chunks: one token, as if there were no edge.
             self._frames[-1][1] = new_frames[0][1]
@@ -51,7 +51,7 @@ class _GreedySearch:
         self._tokens += new_tokens
         self._frames += new_frames
         self._confidences += new_confidences
-        self._last = int(carry[0])
+        self._last = int(reader.carry[0])
         self._taken += count
         self._score += float(log_probs.max(axis=1).sum())
 

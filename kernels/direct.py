@@ -1,0 +1,118 @@
+"""Kernels as C functions that CPython calls without any wrapper, for the two calls of a stream's every chunk.
+
+A compiled loop with its arrays as arguments spends most of a short call in taking the arrays apart. Here everything
+but the one new argument is known before: it lies in a tuple that the C function gets as its `self`, and the new
+argument is looked at in machine code. What is left is what any built-in function of one argument costs.
+
+An argument of another type than the fast one, or one that the kernel does not take, goes to a Python function that
+does the same the long way or says what is wrong. The GIL is held: both calls are done within a microsecond.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from kernels.compile import compile_function
+
+_METH_O = 0x8
+
+
+class _Definition(ctypes.Structure):
+    """CPython's `PyMethodDef`."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("documentation", ctypes.c_char_p),
+    )
+
+
+def ring_writer(lanes: int, ring: Any, cursor: Any, otherwise: Callable[[Any], int]) -> Callable[[Any], int]:
+    """A function of a PCM16 `bytes` that writes it to `ring` at `cursor` and returns the position behind it.
+
+    Args:
+        lanes: Of the kernel.
+        ring: float32 (capacity,), as `kernels.pcm_ring` takes it.
+        cursor: int64 (1,): where the next sample goes, moved by each call.
+        otherwise: Does the same for what is not `bytes` or does not fit, or raises.
+    """
+    return _method(_ring_function(lanes), bytes, otherwise, ring, cursor)
+
+
+def greedy_reader(
+    lanes: int, blank: Any, carry: Any, tokens: Any, confidences: Any, frames: Any, otherwise: Callable[[Any], int]
+) -> Callable[[Any], int]:
+    """A function of float32 log-probabilities (T, V) that decodes them greedily and returns how many tokens it found.
+
+    The outputs are as `kernels.ctc_greedy` takes them; `blank` is int64 (1,). `otherwise` takes an array that is not
+    one of these, or has more frames than the outputs have room for.
+    """
+    return _method(_greedy_function(lanes), np.ndarray, otherwise, blank, carry, tokens, confidences, frames)
+
+
+def _method(compiled: Any, expected: type, otherwise: Callable[[Any], int], *arrays: Any) -> Callable[[Any], int]:
+    """A built-in function of one argument; its `self` is `(expected, otherwise, *arrays, what must live as long)`."""
+    definition = _Definition(b"kernel", compiled.address, _METH_O, None)
+    make = ctypes.pythonapi.PyCFunction_NewEx
+    make.argtypes, make.restype = [ctypes.POINTER(_Definition), ctypes.py_object, ctypes.c_void_p], ctypes.py_object
+    function: Callable[[Any], int] = make(
+        ctypes.byref(definition), (expected, otherwise, *arrays, definition, compiled), None
+    )
+    return function
+
+
+@cache
+def _ring_function(lanes: int) -> Any:
+    from kernels import simd, simd_rows
+
+    def write(self, data):  # type: ignore[no-untyped-def]
+        simd.target(lanes)
+        if simd.type_of(data) != simd.tuple_item(self, 0):
+            return simd.call_with(simd.tuple_item(self, 1), data)
+        ring, cursor = (
+            simd.array_of(simd.tuple_item(self, 2), "f", 1),
+            simd.array_of(simd.tuple_item(self, 3), "l", 1),
+        )
+        pcm = simd.bytes_of(data)
+        count, position = pcm.size // 2, cursor[0]
+        if pcm.size % 2 or position < 0 or position >= ring.size or count > ring.size or not simd.usable(ring, True):
+            return simd.call_with(simd.tuple_item(self, 1), data)
+        after = simd_rows.ring_run(pcm, ring, position, count, lanes)
+        cursor[0] = after
+        return simd.new_int(after)
+
+    return compile_function(write)
+
+
+@cache
+def _greedy_function(lanes: int) -> Any:
+    from kernels import simd, simd_ctc
+
+    def read(self, found):  # type: ignore[no-untyped-def]
+        simd.target(lanes)
+        if simd.type_of(found) != simd.tuple_item(self, 0) or not simd.is_array_of(found, "f", 2):
+            return simd.call_with(simd.tuple_item(self, 1), found)
+        log_probs = simd.array_of(found, "f", 2)
+        blank = simd.array_of(simd.tuple_item(self, 2), "l", 1)[0]
+        carry, tokens = (
+            simd.array_of(simd.tuple_item(self, 3), "l", 1),
+            simd.array_of(simd.tuple_item(self, 4), "l", 1),
+        )
+        confidences, frames = (
+            simd.array_of(simd.tuple_item(self, 5), "f", 1),
+            simd.array_of(simd.tuple_item(self, 6), "l", 2),
+        )
+        count, labels = log_probs.shape
+        if blank >= labels or count > tokens.size or not simd.usable(log_probs, False):
+            return simd.call_with(simd.tuple_item(self, 1), found)
+        return simd.new_int(
+            simd_ctc.collapse(log_probs, count, labels, blank, carry, tokens, confidences, frames, lanes)
+        )
+
+    return compile_function(read)

@@ -1,0 +1,70 @@
+"""The two kernels of a stream's every chunk, bound to the stream's own arrays: one new argument a call.
+
+With `avx2` and `avx512` the calls are `kernels.direct`'s, with other implementations the kernels' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels import direct
+from kernels.dispatch import Implementation
+
+if TYPE_CHECKING:
+    from kernels.kernel_set import KernelSet
+
+Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
+
+LANES: dict[Implementation, int] = {"avx2": 8, "avx512": 16}
+
+
+class RingWriter:
+    """Writes PCM16 chunks to a ring, one behind the other.
+
+    Attributes:
+        ring: float32 (capacity,).
+        cursor: int64 (1,): where the next sample goes.
+        write: Takes a chunk (`bytes` is the fast way) and returns the position behind it. Errors as
+            `KernelSet.pcm16_into_ring`.
+    """
+
+    def __init__(self, kernels: KernelSet, ring: Float32) -> None:
+        self._kernels = kernels
+        self.ring = ring
+        self.cursor: Int64 = np.zeros(1, np.int64)
+        lanes = LANES.get(kernels.implementation)
+        self.write = self._write if lanes is None else direct.ring_writer(lanes, ring, self.cursor, self._write)
+
+    def _write(self, pcm: bytes | memoryview) -> int:
+        after = self._kernels.pcm16_into_ring(pcm, self.ring, int(self.cursor[0]))
+        self.cursor[0] = after
+        return after
+
+
+class GreedyReader:
+    """Decodes a stream's log-probabilities greedily, chunk by chunk, into arrays of its own.
+
+    Attributes:
+        carry, tokens, confidences, frames: As `kernels.ctc_greedy` has them, for up to `capacity` frames a call.
+        read: Takes float32 (T, V) and returns how many tokens were found. Errors as `KernelSet.ctc_greedy`.
+    """
+
+    def __init__(self, kernels: KernelSet, blank: int, capacity: int) -> None:
+        self._kernels, self._blank = kernels, blank
+        self.carry: Int64 = np.full(1, blank, np.int64)
+        self.tokens: Int64 = np.empty(capacity, np.int64)
+        self.confidences: Float32 = np.empty(capacity, np.float32)
+        self.frames: Int64 = np.empty((capacity, 2), np.int64)
+        lanes = LANES.get(kernels.implementation)
+        outputs = (self.carry, self.tokens, self.confidences, self.frames)
+        self.read: Callable[[Float32], int] = self._read
+        if lanes is not None and blank >= 0:
+            self.read = direct.greedy_reader(lanes, np.full(1, blank, np.int64), *outputs, self._read)
+
+    def _read(self, log_probs: Float32) -> int:
+        return self._kernels.ctc_greedy(log_probs, self._blank, self.carry, self.tokens, self.confidences, self.frames)

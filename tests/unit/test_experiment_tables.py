@@ -1,0 +1,41 @@
+"""The tables in the experiments' documents are those that their commands make from the stored results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from harness.documents import filled_in
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+SCRIPTS = ("003-kernels/measure.py", "004-allocators/tables.py", "005-rival/tables.py")
+
+
+def load(script: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("experiment", EXPERIMENTS / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_tables_say_what_the_stored_result_says(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # the scripts set them for good
+    module = load(script)
+    tables = module.all_tables(json.loads(module.RESULT.read_text("utf-8")))
+    text = module.README.read_text("utf-8")
+    assert tables
+    assert filled_in(text, tables) == text, f"run: .venv/bin/python experiments/{script} --show"
+
+
+def test_a_document_without_markers_is_refused() -> None:
+    with pytest.raises(ValueError, match="lacks the markers <!-- rates -->"):
+        filled_in("no table here", {"rates": "| a |"})
+    assert filled_in("a <!-- x -->old<!-- end x --> b", {"x": "new"}) == "a <!-- x -->\nnew\n<!-- end x --> b"
