@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.errors import AmiraError, unknown
 from pipelines.paths import home
+from pipelines.triton.model_config import parse
 
 ARTEFACTS = "artefacts.toml"
 VERSION = "1"
@@ -73,7 +74,10 @@ def fill(committed: Path, repository: Path, models_dir: Path, progress: Callable
     """
     if repository.resolve() != committed.resolve():
         shutil.copytree(
-            committed, repository, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.onnx", "*.safetensors")
+            committed,
+            repository,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("*.onnx", "*.safetensors", "tokenizer.bin", "tokens.txt"),
         )
     filled = []
     for name, artefact in artefacts(repository).items():
@@ -97,14 +101,27 @@ def fill(committed: Path, repository: Path, models_dir: Path, progress: Callable
 
 
 def servable(repository: Path) -> list[str]:
-    """The models of a repository that can be loaded: they have a configuration and what it runs."""
-    found = []
-    for path in sorted(repository.glob("*/config.pbtxt")):
-        versions = [version for version in path.parent.iterdir() if version.is_dir() and version.name.isdecimal()]
-        runnable = any(any(version.iterdir()) for version in versions)
-        if runnable or "ensemble" in path.read_text("utf-8", "replace"):
-            found.append(path.parent.name)
-    return found
+    """The models of a repository that can be loaded: they have a configuration, what it runs and every part.
+
+    Raises:
+        AmiraError: The list of artefacts or a configuration is wrong.
+    """
+    wanted = artefacts(repository) if (repository / ARTEFACTS).is_file() else {}
+    configs = {path.parent.name: parse(path) for path in sorted(repository.glob("*/config.pbtxt"))}
+    whole = {name for name in configs if _is_whole(repository / name, wanted.get(name, Artefact()))}
+
+    def runs(name: str) -> bool:
+        steps = configs[name].ensemble_scheduling.step
+        return all(step.model_name in whole for step in steps) if steps else name in whole
+
+    return [name for name in configs if runs(name)]
+
+
+def _is_whole(folder: Path, artefact: Artefact) -> bool:
+    """Whether some version of a model has files, and the first one all that it is to be filled with."""
+    versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal() and any(path.iterdir())]
+    needed = [*([MODEL_FILE] if artefact.file or artefact.graph else []), *artefact.beside]
+    return bool(versions) and all((folder / VERSION / name).is_file() for name in needed)
 
 
 def _link(source: Path, target: Path) -> None:
