@@ -6,10 +6,10 @@ VENV := .venv
 AMIRA := $(VENV)/bin/amira
 READY := $(VENV)/.ready
 
-.PHONY: help setup models bench serve test lint k2 browser typescript lock clean
+.PHONY: help setup models bench serve gate performance notebooks test lint k2 browser typescript lock clean
 
 help: ## Show this help.
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv and install the locked dependencies.
 
@@ -28,6 +28,15 @@ bench: models ## Run the default plan and write a report (about ten minutes on t
 
 serve: models ## Serve streaming speech recognition on http://127.0.0.1:8080 until Ctrl-C.
 	$(AMIRA) serve
+
+gate: models ## Compare this checkout with main in speed, memory and accuracy; the exit code is the verdict.
+	$(AMIRA) gate --against main
+
+performance: setup ## Write the tables of PERFORMANCE.md from the stored runs.
+	$(AMIRA) performance
+
+notebooks: setup ## Run the notebooks on the curated runs.
+	for notebook in notebooks/*.py; do MPLBACKEND=agg $(VENV)/bin/python "$$notebook" || exit 1; done
 
 lint: setup ## Check formatting, lint, types and import directions.
 	$(VENV)/bin/ruff format --check .

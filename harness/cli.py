@@ -13,8 +13,11 @@ from harness.commands import (
     env,
     gate,
     graph,
+    history,
+    ledger,
     load,
     models,
+    performance,
     read,
     report,
     serve,
@@ -55,6 +58,9 @@ cli.command("compare")(compare.compare)
 cli.add_typer(gate.app, name="gate")
 cli.command("load")(load.load)
 cli.command("serve", context_settings=serve.SETTINGS)(serve.serve)
+cli.command("history")(history.history)
+cli.command("ledger")(ledger.ledger)
+cli.command("performance")(performance.performance)
 cli.command("env")(env.env)
 
 

@@ -15,6 +15,7 @@ from pipelines.errors import AmiraError, unknown
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@+-]*$"
 EXCLUDE = "exclude"
+HALF = "half"
 
 
 class Pipeline(Model):
@@ -77,17 +78,21 @@ def matrix_cases(base: Pipeline, matrix: Mapping[str, Any]) -> list[Case]:
     Args:
         base: What the combinations change.
         matrix: Axis to list of variant names, and under `exclude` a list of tables, axis to variant name: a
-            combination that matches one of them in all its axes is left out.
+            combination that matches one of them in all its axes is left out. With `half = true`, only every other
+            combination of axes with two variants each is kept, those that change an even number of axes: half the
+            work, and pairs of changes that a ledger can tell apart from five axes on.
 
     Raises:
         AmiraError: An axis or variant does not exist, a list is empty, or an exclusion matches nothing.
     """
-    axes = {axis: _names(axis, value) for axis, value in matrix.items() if axis != EXCLUDE}
+    axes = {axis: _names(axis, value) for axis, value in matrix.items() if axis not in (EXCLUDE, HALF)}
     if not axes:
         if EXCLUDE in matrix:
             raise AmiraError("the matrix has exclusions but no axes. Add one, e.g. kernel = ['numpy'].")
         return []
     combinations = [dict(zip(axes, names, strict=True)) for names in product(*axes.values())]
+    if _halved(matrix.get(HALF, False), axes):
+        combinations = [chosen for chosen in combinations if _changes(chosen, axes) % 2 == 0]
     kept = _without_excluded(combinations, _exclusions(matrix.get(EXCLUDE, []), axes))
     cases: list[Case] = []
     for combination in kept:
@@ -102,10 +107,27 @@ def matrix_cases(base: Pipeline, matrix: Mapping[str, Any]) -> list[Case]:
     return cases
 
 
+def _halved(value: object, axes: Mapping[str, list[str]]) -> bool:
+    if not isinstance(value, bool):
+        raise AmiraError(f"matrix.half is {value!r}. Set it to true or false.")
+    wrong = [axis for axis, names in axes.items() if len(names) != 2]
+    if value and (wrong or len(axes) < 3):
+        raise AmiraError(
+            "matrix.half needs at least three axes with two variants each; "
+            f"this matrix has {len(axes)} axes, without two variants: {', '.join(wrong) or 'none'}."
+        )
+    return value
+
+
+def _changes(combination: Mapping[str, str], axes: Mapping[str, list[str]]) -> int:
+    """How many axes have not their first variant."""
+    return sum(combination[axis] != names[0] for axis, names in axes.items())
+
+
 def _names(axis: str, value: object) -> list[str]:
     """The variant names of one axis of a matrix, without the axis in front."""
     if axis not in registry.axes():
-        raise unknown("axis", axis, [*registry.axes(), EXCLUDE], "List all variants with: amira variants")
+        raise unknown("axis", axis, [*registry.axes(), EXCLUDE, HALF], "List all variants with: amira variants")
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         raise AmiraError(f"matrix axis '{axis}' is {value!r}. Give it a list of variants, e.g. ['numpy'].")
     return [_short(axis, name) for name in value]

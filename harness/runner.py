@@ -107,7 +107,7 @@ def run_plan(
         if resume is None or before is None:
             path = new_run_folder(runs_dir, plan.name)
             manifest = _manifest(path.name, plan, entries, scratch.utterances, facts)
-            codes = {name: side.code for name, side in (sides or {}).items()}
+            codes = {name: side.described() for name, side in (sides or {}).items()}
             recorder = Recorder.create(path, manifest.model_copy(update={"sides": codes}))
         else:
             check_resumable(before.manifest, plan, entries, scratch.utterances, facts)
@@ -270,6 +270,7 @@ class _Measurement:
             parent=os.getpid(),
             turn=turn,
             expected=self._expected(),
+            slowdown=dict(side.slowdown),
         )
         watched = Watched(
             case=case.id,

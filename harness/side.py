@@ -24,6 +24,7 @@ class Side:
         environment: Variables that make that interpreter import this checkout.
         models_dir: Its built models.
         code: Its code, as fingerprints have it.
+        slowdown: Stage to factor, for a calibration.
     """
 
     name: str
@@ -31,6 +32,11 @@ class Side:
     environment: Mapping[str, str]
     models_dir: Path
     code: Mapping[str, Any] = field(default_factory=dict)
+    slowdown: Mapping[str, float] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """What a run's manifest says about it."""
+        return {**self.code, **({"slowdown": dict(self.slowdown)} if self.slowdown else {})}
 
     @classmethod
     def here(cls, models_dir: Path, name: str = CANDIDATE) -> Side:

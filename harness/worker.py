@@ -16,7 +16,7 @@ import select
 import signal
 import sys
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter_ns, process_time_ns
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,7 @@ class Job:
         parent: Process id of the parent.
         turn: Descriptors to wait on for this process's turn and to pass it on by; `None` where it is alone.
         expected: Utterance id to the text that its reader was to read, for pipelines that follow one.
+        slowdown: Stage to the factor that it is slowed down by: how a gate finds out what it would notice.
     """
 
     pipeline: dict[str, Any]
@@ -70,6 +71,7 @@ class Job:
     parent: int
     turn: tuple[int, int] | None = None
     expected: dict[str, str] | None = None
+    slowdown: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of the job file."""
@@ -160,6 +162,7 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
     from pipelines.assemble import open_pipeline
     from pipelines.config import PipelineConfig
 
+    _slow_down(job.slowdown)
     config = PipelineConfig(**job.pipeline)
     report("imported", import_ns=perf_counter_ns() - spawned_ns, baseline_rss_bytes=_status()["VmRSS"])
     started = perf_counter_ns()
@@ -202,6 +205,25 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
         end = {**_memory_at_end(), "threads": _status()["Threads"]}
     # Only now: a pipeline that cannot be closed has not done its job.
     report("done", cpu_s=process_time_ns() / 1e9, wall_s=(perf_counter_ns() - job.spawned_ns) / 1e9, **end)
+
+
+def _slow_down(factors: dict[str, float]) -> None:
+    """Make stages take longer by spinning at their end, inside their span."""
+    if not factors:
+        return
+    from pipelines import contracts
+
+    span: Any = contracts._OpenSpan
+    leave = span.__exit__
+
+    def leave_late(self: Any, *exc: object) -> None:
+        now = perf_counter_ns()
+        until = now + int((factors.get(self._stage, 1.0) - 1) * (now - self._start_ns))
+        while perf_counter_ns() < until:
+            pass
+        leave(self, *exc)
+
+    span.__exit__ = leave_late
 
 
 def _result(transcript: Transcript) -> dict[str, Any]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.gate.config import GateConfig
     from harness.gate.measure import Bench
     from harness.gate.result import Result
+    from harness.store import Run
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -92,6 +93,83 @@ def save(
     from harness.store import find_run, open_run
 
     say(f"baseline: {keep(open_run(find_run(run)), _baselines())}")
+
+
+@app.command()
+def calibrate(
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Use the pairs of this recorded run, and measure nothing.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=2, help="Pairs of fresh processes to record.")] = 48,
+    simulations: Annotated[int, typer.Option(min=1, help="Gatings to play through for each row.")] = 1000,
+    plant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STAGE=FACTOR", help="Record with this stage of the candidate really slowed down."),
+    ] = None,
+    accuracy: Annotated[
+        str | None, typer.Option(metavar="RUN:CASE", help="Plant word errors in the texts of this stored run, too.")
+    ] = None,
+    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="What to record.")] = None,
+    config: Config = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for calibration.json and calibration.md.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure how often the gate is wrong: this checkout against itself, and with planted slowdowns and word errors.
+
+    Examples:  amira gate calibrate    amira gate calibrate --plant decode=1.05 --pairs 32
+    """
+    from json import dumps
+
+    from harness.gate.calibration import calibration, markdown
+    from harness.store import find_run, open_run
+
+    guarded = settings(config)
+    errors = None
+    if accuracy is not None:
+        name, _, case = accuracy.rpartition(":")
+        errors = (open_run(find_run(name)), case)
+    recorded = open_run(find_run(run)) if run else _record(guarded, plan, pairs, _planted(plant or []))
+    found = calibration(recorded, guarded, simulations=simulations, accuracy=errors)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "calibration.json").write_text(dumps(found, indent=1) + "\n", encoding="utf-8")
+        (output / "calibration.md").write_text(markdown(found), encoding="utf-8")
+        say(f"calibration: {output / 'calibration.md'}")
+    if json:
+        print_json(found)
+    else:
+        print(markdown(found))
+
+
+def _planted(words: list[str]) -> dict[str, float]:
+    from pipelines.errors import AmiraError
+
+    found = {}
+    for word in words:
+        stage, _, factor = word.partition("=")
+        try:
+            found[stage] = float(factor)
+        except ValueError:
+            raise AmiraError(f"--plant {word} is not STAGE=FACTOR, e.g. decode=1.05 for 5 % slower.") from None
+        if not stage or found[stage] < 1:
+            raise AmiraError(f"--plant {word}: a stage can only be slowed down, by a factor of at least 1.")
+    return found
+
+
+def _record(config: GateConfig, plan: str | None, pairs: int, planted: dict[str, float]) -> Run:
+    """This checkout against itself, the candidate slowed down where that is asked for."""
+    from dataclasses import replace
+
+    from harness.gate.measure import two_sides
+    from harness.side import BASELINE, CANDIDATE, Side
+
+    bench = _bench(config, plan)
+    bench.plan = bench.plan.model_copy(update={"repeats": pairs})
+    here = Side.here(bench.models_dir.absolute())
+    sides = {BASELINE: replace(here, name=BASELINE), CANDIDATE: replace(here, slowdown=planted)}
+    return bench.batch(tuple(side for case in bench.plan.cases for side in two_sides(case)), sides)
 
 
 def _baselines() -> Path:

@@ -23,7 +23,7 @@ class Repeats(Model):
     """
 
     batch: int = Field(default=8, ge=2, le=1000)
-    most: int = Field(default=32, ge=2, le=10_000)
+    most: int = Field(default=64, ge=2, le=10_000)
     budget_s: float = Field(default=600, gt=0)
 
 

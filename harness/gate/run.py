@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,13 +13,15 @@ from harness.gate import baselines
 from harness.gate.checkout import prepare
 from harness.gate.config import GateConfig
 from harness.gate.judge import judge
+from harness.gate.kernels import Times, check, with_kernels
 from harness.gate.measure import Bench, against_run, against_side
 from harness.gate.result import Result
 from harness.gate.sequence import decide
 from harness.gate.sides import apart
-from harness.side import Side
+from harness.side import BASELINE, CANDIDATE, Side
 from harness.store import Run, find_run, open_run
 
+KERNEL_TIMES = "kernels.jsonl"
 SAME_CODE = "the measured code of both sides is the same: whatever differs is noise"
 DRIFT = (
     "the baseline was measured at another time, so every margin of time is wider by {:.0%}: what the machine did "
@@ -37,7 +40,12 @@ def against_commit(config: GateConfig, bench: Bench, commit: str, say: Callable[
     baseline = prepare(commit, models, say)
     candidate = Side.here(bench.models_dir.absolute())
     started = time.monotonic()
-    decision = decide(against_side(bench, baseline, candidate), config)
+    check(config.kernels)
+    sides = {BASELINE: baseline, CANDIDATE: candidate}
+    measure = with_kernels(
+        against_side(bench, baseline, candidate), sides, config.kernels, config.repeats.batch, _keeper(bench)
+    )
+    decision = decide(measure, config)
     same = baseline.code["sources"] == candidate.code["sources"]
     return Result(
         _code_name(baseline.code),
@@ -105,6 +113,16 @@ def stored(config: GateConfig, baseline: str, candidate: str, *, anyway: bool = 
         _machine(facts[1]),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _keeper(bench: Bench) -> Callable[[Times], None]:
+    """Keeps the times of kernels beside the last run, a line for each batch."""
+
+    def keep(times: Times) -> None:
+        with (bench.runs_dir / bench.runs[-1] / KERNEL_TIMES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(times) + "\n")
+
+    return keep
 
 
 def _code_name(code: Mapping[str, Any]) -> str:

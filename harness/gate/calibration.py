@@ -1,0 +1,117 @@
+"""The calibration as a document: from a recorded run to JSON and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.gate.calibrate import accuracy_table, outcome, pairs, real, speed_table
+from harness.gate.config import GateConfig
+from harness.gate.sides import together
+from harness.store import Run
+from pipelines.errors import AmiraError, NothingMeasuredError
+
+SCHEMA_VERSION = 1
+
+
+def calibration(
+    recorded: Run,
+    config: GateConfig,
+    *,
+    simulations: int,
+    seed: int = 0,
+    accuracy: tuple[Run, str] | None = None,
+    accuracy_times: int = 50,
+) -> dict[str, Any]:
+    """False alarms and power of the gate on the machine of a recorded run.
+
+    Args:
+        recorded: A run of this checkout against itself (`amira gate calibrate` makes one).
+        config: The gate's configuration.
+        simulations: Gatings to play through for each row.
+        seed: Of the draws.
+        accuracy: A stored run with transcripts, and one of its cases, to plant word errors in.
+        accuracy_times: How often for each loss.
+
+    Raises:
+        NothingMeasuredError: The run has no pairs.
+        AmiraError: It has fewer than a batch of them.
+    """
+    evidence = [row for row in together(recorded) if row.problem is None]
+    if not evidence:
+        raise NothingMeasuredError(
+            f"run '{recorded.manifest.run}' has no case that was measured on two sides. "
+            "Record one: amira gate calibrate"
+        )
+    repeats = min(pairs(row) for row in evidence)
+    if repeats < 2 * config.repeats.batch:
+        raise AmiraError(
+            f"run '{recorded.manifest.run}' has {repeats} pairs, a calibration needs at least two batches of "
+            f"{config.repeats.batch}. Record more with --pairs."
+        )
+    planted = {name: dict(code["slowdown"]) for name, code in recorded.manifest.sides.items() if code.get("slowdown")}
+    kept = outcome("pairs in their order", real(evidence, config))
+    facts = recorded.manifest.fingerprint
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": recorded.manifest.run,
+        "machine": {"cpu": facts.get("cpu", {}).get("model"), "cores": facts.get("cpu", {}).get("cores")},
+        "pairs": repeats,
+        "config": config.model_dump(mode="json"),
+        "planted": planted,
+        "real": kept,
+        "simulated": [] if planted else speed_table(evidence, config, simulations, seed),
+        "accuracy_run": accuracy[0].manifest.run if accuracy else None,
+        "accuracy": accuracy_table(*accuracy, config, accuracy_times, seed) if accuracy else [],
+    }
+
+
+def markdown(found: Mapping[str, Any]) -> str:
+    """The calibration's tables."""
+    repeats = found["config"]["repeats"]
+    lines = [
+        f"Recorded on {found['machine']['cpu']}, {found['machine']['cores']} cores: {found['pairs']} pairs of fresh "
+        f"processes (run `{found['run']}`). A gating takes batches of {repeats['batch']} pairs, at most "
+        f"{repeats['most']}.",
+        "",
+        "| what | gatings | red | its stage named | too noisy to say | batches on average |",
+        "|---|---|---|---|---|---|",
+    ]
+    real = found["real"]
+    if found["planted"]:
+        stages = next(iter(found["planted"].values()))
+        what = ", ".join(f"{stage} really {factor - 1:.0%} slower" for stage, factor in stages.items())
+    else:
+        what = "no change, the pairs in their order"
+    lines += [_row(what, real), *(_row(_what(row), row) for row in found["simulated"])]
+    if found["accuracy"]:
+        lines += [
+            "",
+            f"Words planted as wrong in the texts of run `{found['accuracy_run']}`; with a loss of 0, other words are "
+            "wrong on both sides, as many on the one as on the other.",
+            "",
+            "| corpus | words | planted loss, points | red | too noisy to say |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| {row['corpus']} | {row['words']} | {row['planted_points']:g} | {_percent(row['worse'])} "
+            f"| {_percent(row['unclear'])} |"
+            for row in found["accuracy"]
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    return f"{row['what']} by {row['slowdown']:.0%}, simulated" if row["slowdown"] else f"{row['what']}, simulated"
+
+
+def _row(what: str, row: Mapping[str, Any]) -> str:
+    batches = "–" if row["batches"] is None else f"{row['batches']:.1f}"
+    cells = (what, str(row["gatings"]), _percent(row["red"]), _percent(row["stage_named"]), _percent(row["unclear"]))
+    return f"| {' | '.join(cells)} | {batches} |"
+
+
+def _percent(share: Mapping[str, float] | None) -> str:
+    if share is None:
+        return "–"
+    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%})"

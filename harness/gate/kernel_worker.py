@@ -1,0 +1,66 @@
+"""Times kernels on request: one request a line on stdin, one answer a line on stdout. Started as a file.
+
+An answer has nanoseconds for one call, the fastest of several timings. Nothing of ours but `kernels` is imported: in
+another checkout's process, those are that checkout's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from time import perf_counter_ns
+from typing import Any
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+TIMING_NS = 2_000_000
+"""How long one timing lasts at least."""
+TIMINGS = 5
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    calls: dict[tuple[str, str, str], Any] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            key = (request["operation"], request["implementation"], request["size"])
+            if key not in calls:
+                calls[key] = _call(*key)
+            answer: dict[str, Any] = _time(calls[key])
+        except Exception as error:  # noqa: BLE001 - an older commit may lack anything; the parent says so
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+def _call(operation: Any, implementation: Any, size: str) -> Any:
+    from kernels.dispatch import load, problem
+    from kernels.drive import driver
+    from kernels.workloads import SIZES, workload
+
+    found = problem(implementation)
+    if found is not None:
+        raise RuntimeError(found.reason)
+    work = workload(operation, SIZES[size])
+    drive = driver(load(implementation)[operation])
+    drive(1, work.arguments)
+    return lambda times: drive(times, work.arguments)
+
+
+def _time(call: Any) -> dict[str, float]:
+    times = 1
+    while (taken := _taken(call, times)) < TIMING_NS:
+        times = min(10 * times, max(2 * times, int(1.2 * times * TIMING_NS / max(taken, 1))))
+    return {"ns": min(_taken(call, times) for _ in range(TIMINGS)) / times}
+
+
+def _taken(call: Any, times: int) -> int:
+    start = perf_counter_ns()
+    call(times)
+    return perf_counter_ns() - start
+
+
+if __name__ == "__main__":
+    main()
