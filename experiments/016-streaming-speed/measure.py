@@ -1,7 +1,7 @@
 """How long a step of the streaming models takes, beside running the whole-clip model anew and beside the floor.
 
-    python experiments/012-streaming-speed/measure.py            # measures and writes result.json
-    python experiments/012-streaming-speed/measure.py --show     # prints the table of result.json
+    python experiments/016-streaming-speed/measure.py            # measures and writes result.json
+    python experiments/016-streaming-speed/measure.py --show     # prints the table of result.json
 
 One thread. Every round runs each contender once, in an order of its own, so that ratios are of neighbours in time;
 an interval is a bootstrap over rounds. The floor is the contender's multiplications over the rate of a large matrix

@@ -1,7 +1,7 @@
 """Which matrices of `moonshine-ctc` mind being INT8: one at a time, and all together.
 
-    python experiments/013-ctc-int8/sensitivity.py            # measures and writes result.json
-    python experiments/013-ctc-int8/sensitivity.py --show     # prints the table of result.json
+    python experiments/017-ctc-int8/sensitivity.py            # measures and writes result.json
+    python experiments/017-ctc-int8/sensitivity.py --show     # prints the table of result.json
 
 Each form of the graph hears the same clips of the training corpora. What counts is how the log-probabilities move
 from FP32's: the mean divergence of a frame's labels, and how many frames have another best label.
