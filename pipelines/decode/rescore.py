@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from scipy.special import log_softmax
 
 from pipelines.acoustic.moonshine import max_tokens
 from pipelines.contracts import (
@@ -77,6 +76,8 @@ class RescoringDecoder:
 
         Minus infinity for a text that is longer than the decoder writes for such a clip.
         """
+        from scipy import special
+
         model = self._model
         limit = max_tokens(encoded.audio_s[0], model.max_tokens_per_s)
         fed, wanted = [model.start_token, *tokens], [*tokens, model.end_token]
@@ -86,7 +87,7 @@ class RescoringDecoder:
         with model.open(encoded, limit) as state:
             for start in range(0, len(fed), size):
                 logits = model.step(state, fed[start : start + size])
-                rows = log_softmax(logits.astype(np.float64), axis=1)
+                rows = special.log_softmax(logits.astype(np.float64), axis=1)
                 total += float(rows[np.arange(len(rows)), wanted[start : start + size]].sum())
         return total, -(-len(fed) // size)
 

@@ -48,8 +48,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TritonServer]:
     OUT.unlink(missing_ok=True)
     repository = triton_models.write(tmp_path_factory.mktemp("repository"))
     with TritonServer(ServerSpec(repository, triton_models.NAMES)) as it:
+        names = f"{shared_memory_prefix('triton')}{it.ports.grpc}-*"
         yield it
-    assert not list(SHARED_MEMORY.glob(f"amira-*-{os.getpid()}-*"))
+    # Servers of other tests may run in this process as well.
+    assert not list(SHARED_MEMORY.glob(names))
+    assert not list(SHARED_MEMORY.glob(f"{shared_memory_prefix('shm')}*"))
 
 
 @dataclass
@@ -196,7 +199,9 @@ def test_the_server_is_killed(server: TritonServer, shared: bool) -> None:
 
 def test_the_server_is_stopped(server: TritonServer) -> None:
     seen = survive("server stopped (SIGSTOP)", server.url, send(server, signal.SIGSTOP))
-    assert "DeadlineExceededError" in {what for _, _, what in seen.calls}
+    # A call that ran out of time may be made again and then meet the open breaker: either may be what its caller sees.
+    assert {what for _, _, what in seen.calls} - {"answered"} <= {"DeadlineExceededError", "CircuitOpenError"}
+    assert seen.errors()
     assert "closed > open" in seen.breaker
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -116,10 +117,20 @@ def test_a_server_says_why_it_does_not_start(models: Path, tmp_path: Path) -> No
         TritonServer(ServerSpec(models, ("failing",))).__enter__()
 
 
+def wait_for_listener(port: int, timeout_s: float = 10.0) -> None:
+    end = monotonic() + timeout_s
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert monotonic() < end, f"nothing listens on port {port}"
+
+
 def test_an_endpoint_that_speaks_something_else_is_said_to(models: Path) -> None:
     call = Call("echo", {"x": np.ones(1, np.float32)}, ("y",), Deadline.after(5))
     with TritonServer(ServerSpec(models)) as server:
         http = f"127.0.0.1:{server.ports.http}"
+        wait_for_listener(server.ports.http)  # the server counts as ready as soon as gRPC is
         with FreshConnection(http, 1 << 20) as connection, pytest.raises(ServiceError, match="gRPC port"):
             connection.infer(call)
 
