@@ -20,7 +20,7 @@ from pipelines.errors import AmiraError
 from pipelines.models import card, model_card, source, trained
 from pipelines.models.recipe import Progress, Recipe, tools
 
-RECIPE_VERSION = 2
+RECIPE_VERSION = 3
 WEIGHTS, TOKENS, CONFIG, ABOUT = "weights.safetensors", "tokens.txt", "config.json", "README.md"
 PRECISIONS = {
     "fp32": "FP32",
@@ -65,14 +65,17 @@ MODELS: Mapping[str, _Model] = {
     "moonshine-ctc": _Model(
         "The encoder of Moonshine base-en with trained upper layers and a CTC head: characters of English",
         (
-            "Good at clear read English; writes lower case without punctuation, and numbers as words.",
-            "Spells names and rare words as they sound: it has no language model of its own.",
+            "Good at spelled letters and numbers; writes lower case without punctuation, and numbers as words.",
+            "Spells words as they sound: read greedily, many words even of clear read English are wrong "
+            "(`experiments/010-moonshine-ctc`). Decode it with a language model or an expected text.",
         ),
     ),
     "stream-ctc-server": _Model(
         "Moonshine's layers trained to hear speech chunk by chunk, with a CTC head: for servers",
         (
             "For partial results while someone speaks; a whole-clip model corrects them at the end.",
+            "A beginning: trained for little more than one pass over twelve hours, it gets most words wrong "
+            "(`experiments/011-stream-ctc`).",
             "No frame waits for audio behind its own chunk.",
         ),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -79,9 +80,9 @@ class _Connection(Variant):
         return problem()
 
     @classmethod
+    @abstractmethod
     def connect(cls, url: str, options: Any) -> Any:
         """The connection to one endpoint."""
-        raise NotImplementedError
 
     @classmethod
     @contextmanager
