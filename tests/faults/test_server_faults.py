@@ -152,10 +152,16 @@ def test_memory_is_bounded_under_a_flood(server: Server) -> None:
             await asyncio.gather(*(one() for _ in range(20)))
         await until(server, "active_streams", 0)
 
+    def grown() -> int:
+        before = process.memory_info().rss
+        asyncio.run(flood())
+        return process.memory_info().rss - before
+
     asyncio.run(flood())
-    before = process.memory_info().rss
-    asyncio.run(flood())
-    assert process.memory_info().rss - before < 8 << 20
+    # A leak grows with every flood; the allocator's high water rises with the unluckiest overlap so far, and stays.
+    growth = [grown() for _ in range(4)]
+    assert min(growth) < 1 << 20, growth
+    assert sum(growth) < 64 << 20, growth
     assert server.metric("buffered_audio_bytes") == 0
 
 
