@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kernels import cpu
 from pipelines.contracts import ENGINE_STAGE, Hypotheses, Hypothesis, Recognizer, Trace
 from pipelines.errors import AmiraError
 from pipelines.models import source
@@ -83,9 +84,14 @@ class MoonshineCpp(Variant):
 
     @classmethod
     def available(cls) -> Unavailable | None:
-        """The engine is built for Linux on x86-64 (and macOS, which we do not run)."""
+        """The engine is built for Linux on x86-64 (and macOS, which we do not run), with AVX-512 throughout."""
         if not sys.platform.startswith("linux"):
             return Unavailable(f"its library is for Linux, this is {sys.platform}", "Run it on Linux.")
+        if lacking := cpu.missing("avx512"):
+            return Unavailable(
+                f"its library is compiled for AVX-512 and does not ask; this CPU lacks {', '.join(lacking)}",
+                "Use a CPU with AVX-512 (Intel Skylake-SP, AMD Zen 4 and later).",
+            )
         try:
             source.package_file(_ENGINE)
         except AmiraError as error:

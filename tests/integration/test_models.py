@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kernels import cpu
 from pipelines.assemble import Pipeline, open_pipeline
 from pipelines.audio.read import read_audio
 from pipelines.config import PipelineConfig
@@ -63,8 +64,18 @@ def test_beckett(acoustic: str, pcm: bytes) -> None:
 
 
 def test_beckett_by_the_peer(pcm: bytes) -> None:
+    problem = get("peer/moonshine-cpp").available()
+    if problem is not None:
+        pytest.skip(f"{problem.reason} {problem.remedy}")
     with pipeline(peer="moonshine-cpp") as opened:
         assert opened.transcribe(pcm).text == BECKETT
+
+
+def test_the_peer_is_not_loaded_by_a_cpu_that_its_library_would_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "features", lambda: frozenset({"avx2", "fma"}))
+    lacks = pytest.raises(AmiraError, match="compiled for AVX-512 and does not ask; this CPU lacks avx512bw")
+    with lacks, pipeline(peer="moonshine-cpp"):
+        pass
 
 
 @pytest.mark.parametrize(
