@@ -211,9 +211,9 @@ def _slow_down(factors: dict[str, float]) -> None:
     """Make stages take longer by spinning at their end, inside their span."""
     if not factors:
         return
-    from pipelines import contracts
+    from pipelines.contracts import trace
 
-    span: Any = contracts._OpenSpan
+    span: Any = trace._OpenSpan
     leave = span.__exit__
 
     def leave_late(self: Any, *exc: object) -> None:

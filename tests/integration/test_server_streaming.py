@@ -18,7 +18,7 @@ from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.session import FinalEvent, PartialEvent, Session, SessionSettings
 from pipelines.streaming import Opener, StreamingConfig, open_streaming
-from tests.contract.test_variants import CTC_BELOW, tone
+from tests.contract.opening import CTC_BELOW, tone
 from tests.fakes.serving import serving
 from tests.small_ctc import write_small_stream
 
