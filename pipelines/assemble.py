@@ -206,15 +206,20 @@ def process_environment(config: PipelineConfig, environment: Mapping[str, str]) 
 
 
 @contextmanager
-def open_pipeline(config: PipelineConfig, models_dir: Path) -> Iterator[Pipeline]:
+def open_pipeline(config: PipelineConfig, models_dir: Path, parts: dict[str, Any] | None = None) -> Iterator[Pipeline]:
     """Open every part of a pipeline, and close them all when the block ends.
+
+    Args:
+        config: The pipeline.
+        models_dir: Folder of built models.
+        parts: Becomes the opened parts by axis, for those who want to look at one.
 
     Raises:
         AmiraError: An axis is missing or one too many, two parts do not fit each other, or a part cannot be opened.
     """
     _check(config)
     family = None if ENGINE_AXIS in config.variants else _family(config, models_dir)
-    parts: dict[str, Any] = {}
+    parts = {} if parts is None else parts
     context = Context(models_dir, config.model, config.threads, parts)
     with ExitStack() as stack:
         for axis in (*BEFOREHAND, ENGINE_AXIS, *ON_DEMAND, *ORDER, *AFTERWARDS):

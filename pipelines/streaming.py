@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from pipelines import registry
-from pipelines.assemble import ORDER, Pipeline, open_pipeline
+from pipelines.assemble import ON_DEMAND, ORDER, Pipeline, open_pipeline
 from pipelines.audio.vad_stream import SpeechDetector
 from pipelines.config import PipelineConfig, default_config
+from pipelines.contracts import Connections
 from pipelines.errors import AmiraError
 from pipelines.first_pass import Partials
 from pipelines.registry import Context, Unavailable
@@ -67,11 +68,19 @@ NULL = StreamingConfig(vad="none", partials="null", finals="null")
 
 @dataclass(frozen=True, slots=True)
 class StreamingRecognizer:
-    """The opened parts."""
+    """The opened parts.
+
+    Attributes:
+        detector: Finds speech.
+        partials: Makes partials.
+        finals: Settles segments.
+        connections: To services, of those pipelines that have some.
+    """
 
     detector: SpeechDetector
     partials: Partials
     finals: SecondPass
+    connections: tuple[Connections, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +89,15 @@ class Opener:
 
     config: PipelineConfig | None
     models_dir: Path
+    connections: list[Connections] = field(default_factory=list)
+    """Those of the pipelines that it has opened."""
 
-    def pipeline(self) -> AbstractContextManager[Pipeline]:
+    @contextmanager
+    def pipeline(self) -> Iterator[Pipeline]:
         """As a whole-utterance pipeline."""
-        return open_pipeline(self._given(), self.models_dir)
+        parts: dict[str, Any] = {}
+        with open_pipeline(self._given(), self.models_dir, parts) as pipeline, self._noted(parts):
+            yield pipeline
 
     @contextmanager
     def parts(self) -> Iterator[dict[str, Any]]:
@@ -92,12 +106,26 @@ class Opener:
         parts: dict[str, Any] = {}
         context = Context(self.models_dir, config.model, config.threads, parts)
         with ExitStack() as stack:
-            for axis in ORDER:
-                if axis not in config.variants:
-                    raise AmiraError(f"the pipeline has no variant for '{axis}'. List: amira variants")
+            wanted = {*ORDER, *(axis for name in config.variants.values() for axis in registry.get(name).needs)}
+            if missing := wanted - set(config.variants):
+                raise AmiraError(
+                    f"the pipeline has no variant for: {', '.join(sorted(missing))}. List them: amira variants"
+                )
+            for axis in (*(axis for axis in ON_DEMAND if axis in wanted), *ORDER):
                 variant = registry.get(config.variants[axis])
                 parts[axis] = stack.enter_context(variant.open(context, **config.options.get(axis, {})))
-            yield parts
+            with self._noted(parts):
+                yield parts
+
+    @contextmanager
+    def _noted(self, parts: dict[str, Any]) -> Iterator[None]:
+        opened = [parts[axis] for axis in ON_DEMAND if axis in parts]
+        self.connections.extend(opened)
+        try:
+            yield
+        finally:
+            for connection in opened:
+                self.connections.remove(connection)
 
     def _given(self) -> PipelineConfig:
         if self.config is None:
@@ -121,15 +149,15 @@ def open_streaming(config: StreamingConfig, models_dir: Path) -> Iterator[Stream
     Raises:
         AmiraError: A part cannot run here, or parts do not fit each other.
     """
-    parts: dict[str, Any] = {"first": Opener(config.first, models_dir)}
+    first, second = Opener(config.first, models_dir), Opener(config.settled_by, models_dir)
+    parts: dict[str, Any] = {"first": first, "second": second.pipeline, "second_parts": second.parts}
     context = Context(models_dir, config.settled_by.model, config.settled_by.threads, parts)
     with ExitStack() as stack:
 
         def opened(axis: str, variant_id: str) -> Any:
             return stack.enter_context(registry.get(variant_id).open(context, **config.options.get(axis, {})))
 
-        second = Opener(config.settled_by, models_dir)
-        parts["second"], parts["second_parts"] = second.pipeline, second.parts
         finals: SecondPass = opened("finals", config.finals)
         partials: Partials = opened("partials", config.partials)
-        yield StreamingRecognizer(opened("vad", config.vad), partials, finals)
+        connections = (*first.connections, *second.connections)
+        yield StreamingRecognizer(opened("vad", config.vad), partials, finals, connections)

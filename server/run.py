@@ -17,6 +17,7 @@ from pipelines.paths import models_dir
 from pipelines.streaming import StreamingRecognizer, open_streaming
 from server import logs
 from server.app import make_app
+from server.connections import ConnectionCollector
 from server.engine import Engine
 from server.gateway import Gateway
 from server.lane import Lane
@@ -80,6 +81,7 @@ def _bind(settings: Settings) -> socket.socket:
 async def _serve(settings: Settings, recognizer: StreamingRecognizer, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     metrics, tracing = Metrics(), Tracing(settings.otlp_endpoint)
+    metrics.registry.register(ConnectionCollector(recognizer.connections))
     lane = Lane(settings.workers, settings.limits.settle_timeout_ms, metrics)
     engine = Engine(recognizer, lane, metrics)
     engine.start(loop)

@@ -25,6 +25,7 @@ from pipelines.contracts.decoders import (
     Recognizer,
 )
 from pipelines.contracts.hot_path import Buffers, Kernels
+from pipelines.contracts.serving import Connections
 from pipelines.contracts.trace import ENGINE_STAGE, STAGES, Span, Trace, Transcript
 from pipelines.contracts.vocabulary import AedVocabulary, CtcVocabulary, Vocabulary
 
@@ -37,6 +38,7 @@ __all__ = [
     "AedVocabulary",
     "AudioBatch",
     "Buffers",
+    "Connections",
     "CtcVocabulary",
     "Decoder",
     "DecoderStream",

@@ -59,6 +59,7 @@ def test_it_opens_no_more_than_it_needs_and_closes_all() -> None:
         "in_use": 0,
         "idle": 0,
         "leases": 7,
+        "hits": 5,
         "waited": 0,
         "waited_ns": 0,
         "timed_out": 0,

@@ -27,6 +27,7 @@ class PoolCounters:
         in_use: Leased now.
         idle: Open and free now.
         leases: Leases that were given so far.
+        hits: Those that got a resource that was open already.
         waited: Leases that had to wait.
         waited_ns: How long, all together.
         timed_out: Callers that waited in vain.
@@ -38,6 +39,7 @@ class PoolCounters:
     in_use: int = 0
     idle: int = 0
     leases: int = 0
+    hits: int = 0
     waited: int = 0
     waited_ns: int = 0
     timed_out: int = 0
@@ -141,6 +143,7 @@ class Pool(Generic[T]):
                 continue
             with self._changed:
                 self._counters.leases += 1
+                self._counters.hits += item is not None
                 self._counters.in_use += 1
             return resource
 
