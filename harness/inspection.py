@@ -41,18 +41,20 @@ def inspect(folder: Path) -> dict[str, Any]:
     found = entry(folder)
     if found["family"] != "ctc":
         return found
-    from pipelines.acoustic.card_check import check_card
+    from pipelines.acoustic.card_check import check_card, check_sense
     from pipelines.acoustic.sessions import open_session
     from pipelines.acoustic.tokens import find_blank, read_symbols
 
     own = model_card.ctc_card(folder)
     vocabulary = folder / own.vocabulary.file
     symbols = read_symbols(vocabulary)
+    check_sense(own, f"model card {folder / model_card.FILE}")
     forms = {}
     for precision in own.files:
         path = model_card.file_of(own, folder, precision)
         session = open_session(path, 1)
-        check_card(own, session, len(symbols), path)
+        head = model_card.head_file_of(own, folder, precision)
+        check_card(own, session, len(symbols), path, open_session(head, 1) if head else None)
         forms[precision] = {
             "file": path.name,
             "bytes": path.stat().st_size,

@@ -105,6 +105,8 @@ class StreamingPass:
         for row, chunk, length in zip(samples, pcm, lengths, strict=True):
             self._kernels.pcm16_to_float32(chunk, row[:length])
         log_probs = self._model.infer_chunk([segment.state for segment in segments], AudioBatch(samples, lengths))
+        for segment, length in zip(segments, lengths.tolist(), strict=True):
+            segment.heard += length
         return [
             segment.decoder.push(values[:frames])
             for segment, values, frames in zip(segments, log_probs.values, log_probs.lengths, strict=True)
@@ -112,6 +114,8 @@ class StreamingPass:
 
     def finish(self, segment: _Segment) -> Hypotheses:
         """See `FirstPass`."""
+        if self._model.lookahead_samples and segment.heard % self.chunk_samples == 0:
+            self.push([segment], [b""])  # what waits for audio behind the last chunk, which was a whole one
         hypotheses = segment.decoder.finish()
         segment.state.close()
         return hypotheses

@@ -7,15 +7,16 @@ from contextlib import contextmanager
 
 from pydantic import Field
 
-from pipelines.acoustic.card_check import check_card
+from pipelines.acoustic.card_check import check_card, check_sense
 from pipelines.acoustic.ort_any import OrtAny
 from pipelines.acoustic.ort_ctc import OrtCtc
 from pipelines.acoustic.ort_stream import OrtStreaming
+from pipelines.acoustic.ort_stream_features import OrtFeatureStreaming
 from pipelines.acoustic.sessions import SessionOptions, open_session
 from pipelines.acoustic.tokens import TokenList, find_blank, read_symbols
 from pipelines.contracts import AcousticModel
 from pipelines.errors import AmiraError
-from pipelines.models.model_card import ctc_card, file_of
+from pipelines.models.model_card import FILE, ctc_card, file_of, head_file_of
 from pipelines.registry import Context
 
 
@@ -44,20 +45,23 @@ def open_ctc(context: Context, precision: str, options: OrtOptions) -> Iterator[
     vocabulary = TokenList(symbols, blank, lower_case=card.vocabulary.lower_case)
     if card.streaming is None and options.chunk_frames is not None:
         raise AmiraError(f"chunk_frames is for streaming models, and the card of '{card.name}' has no [streaming]")
-    if card.streaming is not None and card.features is not None:
-        raise AmiraError(
-            f"model '{card.name}' streams features, which is not supported: streaming models take the waveform. "
-            "Export it for whole clips, or with its features inside the graph"
-        )
+    check_sense(card, f"model card {context.folder / FILE}")
     file = file_of(card, context.folder, precision)
     session = open_session(file, context.threads, options)
-    check_card(card, session, len(vocabulary), file)
-    model: OrtCtc | OrtAny | OrtStreaming
-    clip = card.whole_clip()
-    if card.streaming is not None:
-        model = OrtStreaming(
-            card, card.streaming, vocabulary, session, options.chunk_frames or card.streaming.chunk_frames
-        )
+    head_file = head_file_of(card, context.folder, precision)
+    head = open_session(head_file, context.threads, options) if head_file else None
+    card = check_card(card, session, len(vocabulary), file, head)
+    model: OrtCtc | OrtAny | OrtStreaming | OrtFeatureStreaming
+    clip, streaming = card.whole_clip(), card.streaming
+    if streaming is not None and card.features is not None:
+        if options.chunk_frames not in (None, streaming.chunk_frames):
+            raise AmiraError(
+                f"chunk_frames = {options.chunk_frames}: '{card.name}' was exported for chunks of "
+                f"{streaming.chunk_frames} frames"
+            )
+        model = OrtFeatureStreaming(card, streaming, card.features, vocabulary, session, head, context.kernels)
+    elif streaming is not None:
+        model = OrtStreaming(card, streaming, vocabulary, session, options.chunk_frames or streaming.chunk_frames)
     elif clip is not None:
         model = OrtCtc(clip, vocabulary, session, context.buffers)
     else:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kernels.features import LogMel, MelConfig, normalise
+from pipelines.acoustic.front import Features
 from pipelines.contracts import SAMPLE_RATE, AudioBatch, CtcVocabulary, Float32, Kernels, LogProbs
 from pipelines.errors import AmiraError
-from pipelines.models.model_card import CtcCard, FeaturesCard
+from pipelines.models.model_card import CtcCard
 
 WARM_UP_S = 1.0
 MIN_SAMPLES = 1_600
@@ -83,27 +83,3 @@ class OrtAny:
 
     def _as_wanted(self, name: str, lengths: Any) -> Any:
         return lengths.astype(np.int32) if self._types[name] == "tensor(int32)" else lengths
-
-
-class Features:
-    """The features of a card, by the pipeline's kernels."""
-
-    def __init__(self, card: FeaturesCard, kernels: Kernels) -> None:
-        high_hz = card.high_hz if card.high_hz > 0 else SAMPLE_RATE / 2 + card.high_hz
-        try:
-            config = MelConfig(
-                convention=card.convention, mels=card.mels, low_hz=card.low_hz, high_hz=high_hz, scale=card.scale
-            )
-        except ValueError as error:
-            raise AmiraError(f"[features] of the model card: {error}") from error
-        self._card = card
-        self._log_mel = LogMel(config, kernels.log_mel)
-
-    def __call__(self, samples: Float32) -> Float32:
-        """float32 (frames, mels) of a clip; no frames where it is too short for the convention."""
-        count = self._log_mel.frames(samples.size)
-        if count < (2 if self._card.per_feature else 1):
-            return np.zeros((0, self._card.mels), np.float32)
-        features = np.empty((count, self._card.mels), np.float32)
-        self._log_mel(np.ascontiguousarray(samples), features)
-        return normalise(features) if self._card.per_feature else features

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.acoustic.chunks import DTYPES, check_chunks
 from pipelines.acoustic.sessions import bind_input, bind_output
 from pipelines.contracts import SAMPLE_RATE, AudioBatch, CtcVocabulary, Float32, LogProbs
-from pipelines.errors import AmiraError
 from pipelines.models.model_card import CtcCard, StreamingCard
 
 Array = npt.NDArray[Any]
-_DTYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class StateTensor:
     batch_axis: int
     shape: tuple[int, ...]
     """Of one stream; 1 on the batch axis."""
-    dtype: type
+    dtype: type[np.generic]
 
     def batched(self, streams: int) -> tuple[int, ...]:
         """The shape of several streams' tensors in one."""
@@ -63,7 +62,7 @@ class _Scratch:
     def __init__(self) -> None:
         self._flat: dict[str, Array] = {}
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: type) -> Array:
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
         """An array of that shape over the name's memory."""
         size = math.prod(shape)
         flat = self._flat.get(name)
@@ -87,7 +86,7 @@ class OrtStreaming:
         self.frame_shift_s = self.shift_samples / SAMPLE_RATE
         self.chunk_frames = chunk_frames
         self.chunk_samples = chunk_frames * self.shift_samples
-        self.lookahead_samples = streaming.lookahead_samples
+        self.lookahead_samples = streaming.lookahead_samples or 0
         self.state_tensors = _state_tensors(streaming, session)
         self._binding = session.io_binding()
         self._scratch = _Scratch()
@@ -108,7 +107,7 @@ class OrtStreaming:
 
     def infer_chunk(self, states: Sequence[OrtStreamState], chunks: AudioBatch) -> LogProbs:
         """See `pipelines.contracts.StreamingAcousticModel.infer_chunk`."""
-        self._check(states, chunks)
+        check_chunks(self, self.chunk_samples, states, chunks)
         lengths = chunks.lengths
         frames = -(-lengths // self.shift_samples)
         whole = np.flatnonzero(lengths == self.chunk_samples)
@@ -193,39 +192,13 @@ class OrtStreaming:
             bind_output(self._binding, spec.output, made)
         self.session.run_with_iobinding(self._binding)
 
-    def _check(self, states: Sequence[OrtStreamState], chunks: AudioBatch) -> None:
-        if not len(states) == len(chunks.lengths) == len(chunks.samples):
-            raise ValueError(f"{len(states)} states, {len(chunks.lengths)} lengths, {len(chunks.samples)} chunks")
-        longest = int(chunks.lengths.max(initial=0))
-        if longest > self.chunk_samples or chunks.lengths.min(initial=0) < 0 or longest > chunks.samples.shape[1]:
-            raise ValueError(
-                f"a chunk has 0 to {self.chunk_samples} samples, got lengths {chunks.lengths.tolist()} in rows of "
-                f"{chunks.samples.shape[1]}"
-            )
-        for row, state in enumerate(states):
-            if getattr(state, "owner", None) is not self:
-                raise ValueError(f"state {row} was opened by another model")
-            if state.ended:
-                raise ValueError(f"state {row} is closed or has had its last chunk, one shorter than the others")
-        if len(set(map(id, states))) < len(states):
-            raise ValueError("a stream is named twice in one batch: its chunks must come one after the other")
-
 
 def _state_tensors(streaming: StreamingCard, session: Any) -> list[StateTensor]:
-    """The states of a card as the ONNX file has them.
-
-    Raises:
-        AmiraError: A state's size is not fixed, or its type is none that we know.
-    """
+    """The states of a checked card as the ONNX file has them."""
     inputs = {each.name: each for each in session.get_inputs()}
     found = []
     for state in streaming.states:
         given = inputs[state.input]
-        shape = [1 if axis == state.batch_axis else size for axis, size in enumerate(given.shape)]
-        if not all(isinstance(size, int) for size in shape) or given.type not in _DTYPES:
-            raise AmiraError(
-                f"state '{state.input}' is {given.type} {given.shape}: a state needs float, int32 or int64 numbers and "
-                f"a fixed size on every axis but its batch axis, which the card says is {state.batch_axis}"
-            )
-        found.append(StateTensor(state.input, state.output, state.batch_axis, tuple(shape), _DTYPES[given.type]))
+        shape = tuple(1 if axis == state.batch_axis else size for axis, size in enumerate(given.shape))
+        found.append(StateTensor(state.input, state.output, state.batch_axis, shape, DTYPES[given.type]))
     return found

@@ -59,7 +59,9 @@ class StreamingAcousticModel(Protocol):
     def infer_chunk(self, states: Sequence[StreamState], chunks: AudioBatch) -> LogProbs:
         """Log-probabilities of one chunk of each of the streams, in order; the states move on.
 
-        A chunk shorter than `chunk_samples` is its stream's last: `chunks.lengths` says how much of it is real.
+        A chunk shorter than `chunk_samples`, were it empty, is its stream's last: `chunks.lengths` says how much of it
+        is real. A model that waits for audio behind a chunk gives its frames with a later one, all that are left with
+        the last.
         The arrays are the model's own and are overwritten by the next call.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,7 +54,7 @@ class FeaturesCard(_Section):
     """The features that a model takes instead of the waveform (`kernels.features`).
 
     Attributes:
-        convention: `kaldi` (icefall, WeNet) or `nemo`.
+        convention: `kaldi` (icefall, WeNet) or `nemo`, with frames of 25 ms every 10 ms.
         mels: Mel channels.
         scale: What samples in [-1, 1) are multiplied by first: 32,768 for WeNet.
         low_hz: Lower edge of the lowest mel triangle.
@@ -88,31 +89,101 @@ class OutputCard(_Section):
 
 
 class StateCard(_Section):
-    """One tensor that a streaming model hands from chunk to chunk; zeros at the start of a stream.
+    """A tensor that a streaming model hands from chunk to chunk, or many of them whose names have one pattern.
 
     Attributes:
-        input: Name of the ONNX input.
-        output: Name of the ONNX output that is the next chunk's input.
-        batch_axis: Which of its axes counts the streams.
+        input: Name of the ONNX input; a `*` in it stands for whatever is there in the file (`cached_key_*`).
+        output: Name of the ONNX output that is the next chunk's input, with a `*` where `input` has one.
+        batch_axis: Which of its axes counts the streams; -1 for none: such a model hears one stream at a time.
+        shape: Its sizes at the start of a stream, for a file that leaves some of them open.
+        start: What it is filled with at the start of a stream.
     """
 
     input: str
     output: str
-    batch_axis: int = Field(default=0, ge=0)
+    batch_axis: int = Field(default=0, ge=-1)
+    shape: tuple[int, ...] = ()
+    start: float = 0.0
+
+
+class MadeCard(_Section):
+    """An input that is made anew for each step.
+
+    Attributes:
+        input: Name of the ONNX input.
+    """
+
+    input: str
+
+
+class ConstantCard(MadeCard):
+    """An input that is the same at every step, as WeNet's `required_cache_size`."""
+
+    value: int
+
+
+class CounterCard(MadeCard):
+    """An input that grows at every step, as WeNet's `offset`.
+
+    Attributes:
+        start: What it is at a stream's first step.
+        step: What is added from step to step; `None` for the frames of a chunk.
+    """
+
+    start: int = 0
+    step: int | None = None
+
+
+class MaskCard(MadeCard):
+    """Which frames are real: first those of a cache, then those of the chunk (WeNet's `att_mask`).
+
+    It is boolean (streams, 1, cached + chunk).
+
+    Attributes:
+        cached_frames: Frames that the cache holds; a new stream's are not real yet.
+    """
+
+    cached_frames: int = Field(ge=1)
 
 
 class StreamingCard(_Section):
     """How a model is fed chunk by chunk.
 
     Attributes:
-        chunk_frames: Frames of a chunk where nobody asks for another number.
-        lookahead_samples: Audio behind a chunk that its frames wait for.
+        chunk_frames: Frames that a step gives; where the model takes the waveform, those of a chunk if nobody asks
+            for another number.
+        lookahead_samples: Audio behind a chunk that its frames wait for. With [features] it follows from
+            `window_frames`, and need not be said.
+        window_frames: Feature frames that a step takes: those of its chunk, and before and behind them what the
+            first layers need (`T` of icefall, `decoding_window` of WeNet, `window_size` of sherpa's NeMo exports).
+        history_frames: How many of them lie before the chunk; zeros at the start of a stream (NeMo's
+            `pre_encode_cache_size`).
         states: What it remembers.
+        constants, counters, masks: Inputs that are made anew for each step.
     """
 
     chunk_frames: int = Field(ge=1)
-    lookahead_samples: int = Field(default=0, ge=0)
+    lookahead_samples: int | None = Field(default=None, ge=0)
+    window_frames: int | None = Field(default=None, ge=1)
+    history_frames: int = Field(default=0, ge=0)
     states: tuple[StateCard, ...] = Field(min_length=1)
+    constants: tuple[ConstantCard, ...] = ()
+    counters: tuple[CounterCard, ...] = ()
+    masks: tuple[MaskCard, ...] = ()
+
+
+class HeadCard(_Section):
+    """A second graph behind the first, which turns its output into labels (WeNet's `ctc.onnx`).
+
+    Attributes:
+        files: Precision to ONNX file.
+        input: Its input, fed with what [output] names.
+        output: Its output: float32 (batch, frames, labels).
+    """
+
+    files: dict[str, str] = Field(min_length=1)
+    input: str = "hidden"
+    output: str = "probs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +205,7 @@ class CtcCard(_Section):
         files: Precision to ONNX file, e.g. `fp32 = "model.fp32.onnx"`.
         features: For a model that takes features instead of the waveform.
         streaming: For a model that takes chunks and states instead of whole clips.
+        head: For a model whose labels come from a second graph.
     """
 
     family: Literal["ctc"]
@@ -147,11 +219,12 @@ class CtcCard(_Section):
     features: FeaturesCard | None = None
     output: OutputCard
     streaming: StreamingCard | None = None
+    head: HeadCard | None = None
 
     def whole_clip(self) -> WholeClip | None:
         """What a run on waveforms needs; `None` where the card does not say all of it."""
         given, made = self.input, self.output
-        if self.features or self.streaming or made.kind != "log_probs":
+        if self.features or self.streaming or self.head or made.kind != "log_probs":
             return None
         if given.lengths is None or made.lengths is None or given.window_samples is None:
             return None
@@ -191,10 +264,25 @@ def file_of(card: CtcCard, folder: Path, precision: str) -> Path:
     Raises:
         AmiraError: The model has no such form.
     """
-    if precision not in card.files:
-        remedy = f"Add it under [files] in {folder / FILE}, or pick another variant: amira variants"
-        raise unknown(f"form of model '{card.name}'", precision, card.files, remedy)
-    return folder / card.files[precision]
+    return folder / _named(card, card.files, "[files]", folder, precision)
+
+
+def head_file_of(card: CtcCard, folder: Path, precision: str) -> Path | None:
+    """The ONNX file of one precision of the head, `None` where the model has no head of its own.
+
+    Raises:
+        AmiraError: The head has no such form.
+    """
+    if card.head is None:
+        return None
+    return folder / _named(card, card.head.files, "files of [head]", folder, precision)
+
+
+def _named(card: CtcCard, files: Mapping[str, str], where: str, folder: Path, precision: str) -> str:
+    if precision not in files:
+        remedy = f"Add it under {where} in {folder / FILE}, or pick another variant: amira variants"
+        raise unknown(f"form of model '{card.name}'", precision, files, remedy)
+    return files[precision]
 
 
 def _read(folder: Path) -> dict[str, Any]:

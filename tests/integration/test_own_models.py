@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import kaldi_native_fbank as knf
 import numpy as np
 import onnx
 import pytest
@@ -20,25 +17,29 @@ from typer.testing import CliRunner
 from harness.cli import cli
 from harness.fingerprint import fingerprint
 from harness.plan import parse_plan
-from kernels.features import nemo_config, nemo_triangles
-from pipelines import registry
 from pipelines.assemble import open_pipeline
 from pipelines.config import PipelineConfig
 from pipelines.contracts import AudioBatch, Float32
 from pipelines.errors import AmiraError
 from pipelines.models.locate import check_model
 from pipelines.paths import models_dir
-from pipelines.registry import Context
-from tests.small_ctc import STREAM_CARD, write_small_ctc, write_small_stream
+from tests.own_models import MELS, PIECES, kaldi_features, nemo_features, opened, voice, write_files
+from tests.small_ctc import write_small_ctc, write_small_stream
 
-MELS, LABELS, SUBSAMPLING = 80, 6, 4
-PIECES = ["<blk>", "<unk>", "\u2581a", "b", "\u2581c", "d"]
+LABELS, SUBSAMPLING = 6, 4
 PROJECTION = (np.random.default_rng(0).standard_normal((MELS, LABELS)) * 0.2).astype(np.float32)
 INT64_MAX = np.iinfo(np.int64).max
 
 
 def network(
-    x: str, output: str, lengths: str | None, out_lengths: str | None, *, channels_first: bool, normalised: bool = True
+    x: str,
+    output: str,
+    lengths: str | None,
+    out_lengths: str | None,
+    *,
+    channels_first: bool,
+    normalised: bool = True,
+    lengths_kind: int = TensorProto.INT64,
 ) -> onnx.ModelProto:
     """Every fourth feature frame through one projection, in the interface of some toolkit."""
     node, info = helper.make_node, helper.make_tensor_value_info
@@ -56,10 +57,15 @@ def network(
     inputs = [info(x, TensorProto.FLOAT, shape)]
     outputs = [info(output, TensorProto.FLOAT, ["N", "U", LABELS])]
     if lengths:
-        inputs.append(info(lengths, TensorProto.INT64, ["N"]))
+        inputs.append(info(lengths, lengths_kind, ["N"]))
     if lengths and out_lengths:
-        nodes += [node("Add", [lengths, "three"], ["more"]), node("Div", ["more", "by"], [out_lengths])]
-        outputs.append(info(out_lengths, TensorProto.INT64, ["N"]))
+        nodes += [
+            node("Cast", [lengths], ["wide"], to=TensorProto.INT64),
+            node("Add", ["wide", "three"], ["more"]),
+            node("Div", ["more", "by"], ["wide_out"]),
+            node("Cast", ["wide_out"], [out_lengths], to=lengths_kind),
+        ]
+        outputs.append(info(out_lengths, lengths_kind, ["N"]))
     elif lengths:
         nodes.append(node("Identity", [lengths], ["unused"]))
     arrays = {
@@ -75,12 +81,7 @@ def network(
 
 
 def write_model(folder: Path, model: onnx.ModelProto, sections: str, tokens: list[str] = PIECES) -> Path:
-    folder.mkdir()
-    onnx.save(model, folder / "model.onnx")
-    (folder / "tokens.txt").write_text("".join(f"{piece} {index}\n" for index, piece in enumerate(tokens)), "utf-8")
-    head = 'family = "ctc"\nname = "toy"\n[files]\nfp32 = "model.onnx"\n'
-    (folder / "model-card.toml").write_text(head + sections, "utf-8")
-    return folder
+    return write_files(folder, sections, {"model.onnx": model}, tokens)
 
 
 ICEFALL = """
@@ -109,6 +110,9 @@ name = "logits"
 shift_samples = 640
 kind = "logits"
 """
+WENET_GPU = WENET.replace('"logits"\n', '"ctc_log_probs"\nlengths = "encoder_out_lens"\n', 1).replace(
+    'kind = "logits"\n', ""
+)
 NEMO = """
 [features]
 convention = "nemo"
@@ -134,55 +138,23 @@ def wenet(folder: Path) -> Path:
     return write_model(folder, model, WENET)
 
 
+def wenet_gpu(folder: Path) -> Path:
+    """As `export_onnx_gpu.py` has it, in int32."""
+    names = ("speech", "ctc_log_probs", "speech_lengths", "encoder_out_lens")
+    return write_model(folder, network(*names, channels_first=False, lengths_kind=TensorProto.INT32), WENET_GPU)
+
+
 def nemo(folder: Path) -> Path:
     model = network("audio_signal", "logprobs", "length", None, channels_first=True)
     return write_model(folder, model, NEMO, ["a", "b", "c", "d", "\u2581", "<blk>"])
 
 
-def kaldi_features(samples: Float32, *, scale: float, high_hz: float) -> Float32:
-    """What kaldi-native-fbank makes of a clip."""
-    options = knf.FbankOptions()
-    options.frame_opts.dither = 0
-    options.mel_opts.num_bins, options.mel_opts.low_freq, options.mel_opts.high_freq = MELS, 20, high_hz
-    fbank = knf.OnlineFbank(options)
-    fbank.accept_waveform(16_000, (samples * scale).tolist())
-    fbank.input_finished()
-    return np.stack([fbank.get_frame(index) for index in range(fbank.num_frames_ready)])
-
-
-def nemo_features(samples: Float32) -> Float32:
-    """NeMo's preprocessor written out: centred frames, Slaney's mels, normalised per channel."""
-    config = nemo_config()
-    emphasised = np.append(samples[0], samples[1:] - 0.97 * samples[:-1]).astype(np.float64)
-    padded = np.pad(emphasised, 256)
-    window = np.zeros(512)
-    window[56:456] = np.hanning(400)
-    frames = np.stack([padded[start : start + 512] * window for start in range(0, len(samples) // 160 * 160, 160)])
-    power = np.abs(np.fft.rfft(frames)) ** 2
-    logs = np.log(power @ nemo_triangles(config).T + 2.0**-24)
-    return ((logs - logs.mean(axis=0)) / (logs.std(axis=0, ddof=1) + 1e-5)).astype(np.float32)
-
-
 EXPECTED: dict[str, tuple[Callable[[Path], Path], Callable[[Float32], Float32]]] = {
     "icefall": (icefall, lambda samples: kaldi_features(samples, scale=1, high_hz=-400)),
     "wenet": (wenet, lambda samples: kaldi_features(samples, scale=32768, high_hz=8_000)),
+    "wenet, both with lengths": (wenet_gpu, lambda samples: kaldi_features(samples, scale=32768, high_hz=8_000)),
     "nemo": (nemo, nemo_features),
 }
-
-
-@contextmanager
-def opened(folder: Path) -> Iterator[Any]:
-    context = Context(models_dir(), str(folder), 1, {})
-    with ExitStack() as stack:
-        for axis, name in (("memory", "pooled"), ("kernel", "numpy")):
-            context.parts[axis] = stack.enter_context(registry.get(f"{axis}/{name}").open(context))
-        yield stack.enter_context(registry.get("acoustic/ort@fp32").open(context))
-
-
-def voice(seconds: float, seed: int) -> Float32:
-    rng = np.random.default_rng(seed)
-    count = round(seconds * 16_000)
-    return (0.2 * rng.standard_normal(count) * np.sin(np.arange(count) / 900) ** 2).astype(np.float32)
 
 
 @pytest.mark.parametrize("toolkit", EXPECTED)
@@ -265,14 +237,6 @@ def test_a_vocabulary_that_is_not_there(tmp_path: Path) -> None:
     folder = icefall(tmp_path / "model")
     (folder / "tokens.txt").unlink()
     with pytest.raises(AmiraError, match=r"cannot read the vocabulary .*tokens\.txt"), opened(folder):
-        pass
-
-
-def test_a_streaming_model_of_features_is_refused(tmp_path: Path) -> None:
-    card = STREAM_CARD.replace("[output]", '[features]\nconvention = "kaldi"\n[output]')
-    folder = write_small_stream(tmp_path / "model")
-    (folder / "model-card.toml").write_text(card, "utf-8")
-    with pytest.raises(AmiraError, match="streams features"), opened(folder):
         pass
 
 
