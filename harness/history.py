@@ -12,8 +12,9 @@ import numpy as np
 from harness import stats
 from harness.gate.baselines import key
 from harness.measured import measured_cases, table
-from harness.store import Run
-from pipelines.errors import NothingMeasuredError
+from harness.store import MANIFEST, Run, open_run, read_manifest
+from pipelines.errors import AmiraError, NothingMeasuredError
+from pipelines.paths import home, runs_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,23 @@ class Point:
     created_utc: str
     commit: str
     latency_ms: float
+
+
+def runs_of(plan: str) -> tuple[list[Run], list[str]]:
+    """The stored runs of a plan, a curated copy once, and a note for each run that cannot be read.
+
+    A run of another schema version, or a damaged one, is no reason to show nothing of the others; but it is told.
+    """
+    runs: dict[str, Run] = {}
+    notes = []
+    for path in sorted(path for root in (runs_dir(), home() / "reports") for path in root.glob(f"*/{MANIFEST}")):
+        try:
+            manifest = read_manifest(path)
+            if manifest.plan_name == plan and manifest.run not in runs:
+                runs[manifest.run] = open_run(path.parent)
+        except AmiraError as error:
+            notes.append(f"left out: {error}")
+    return list(runs.values()), notes
 
 
 def history(runs: Sequence[Run], machine: str | None = None) -> dict[str, Any]:

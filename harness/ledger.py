@@ -5,15 +5,19 @@ linear model with a term for each change and for each pair of changes separates 
 does on average over all settings of the others, an interaction how much more two changes do together than each alone.
 Columns are centred, so in a balanced plan the terms do not disturb each other (Box, Hunter and Hunter, "Statistics for
 Experimenters", chapters 5 and 6). The model is fitted to each interleaved repeat by itself, and the spread of its terms
-over the repeats gives their intervals. A term that the plan cannot tell from others (half of a plan) is left out and
-listed.
+over the repeats gives their intervals. A term that the plan cannot tell from others (half of a plan) is not estimated:
+it is listed with the terms whose numbers hold it, too.
+
+Two sums are checked. `amdahl`: a change makes each stage faster or slower; weighted by the stages' shares this promises
+a gain end to end (Amdahl, AFIPS 1967), which is held against the measured one. `together`: all changes at once against
+what the single changes promise.
 
 Ratios are base over changed, as everywhere: above 1 is faster, below 1 is harmful, and "no effect" is a finding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import exp, isfinite
@@ -22,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from harness import stats
+from harness.ledger_text import findings
 from harness.measured import Measured, measured_cases, table
 from harness.prices import Prices
 from harness.records import Sample
@@ -29,8 +34,12 @@ from harness.store import Run
 from pipelines.errors import AmiraError
 
 NS_PER_S = 1e9
+ROUNDING = 1e-9
 WHOLE = "latency"
 CPU = "cpu"
+OTHER = "other"
+"""What no stage covers."""
+MARGIN = stats.NO_EFFECT_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +87,15 @@ def ledger(run: Run, prices: Prices | None = None) -> dict[str, Any]:
         prices: What a core costs; without, there are CPU seconds and no money.
 
     Returns:
-        A JSON-ready document: `axes`, `effects` (of the whole and of each stage), `together`, `costs`, `aliased`.
+        A JSON-ready document: `axes`, `findings` (sentences), `effects` (of the whole, of CPU time and of each stage,
+        with `amdahl` for the main effects), `together`, `costs`, `aliased`.
 
     Raises:
         AmiraError: The run's cases are no factorial plan, or have too few measured cases.
     """
     design = _design(run)
     terms, aliased = _estimable(design)
+    shared = _aliases(design, terms, aliased)
     stages = sorted({stage for case in design.cases for row in case.steady.values() for stage in row.stages_ns})
     values: dict[str, Callable[[Sample], float]] = {
         WHOLE: lambda row: float(row.latency_ns),
@@ -92,32 +103,51 @@ def ledger(run: Run, prices: Prices | None = None) -> dict[str, Any]:
     }
     for stage in stages:
         values[stage] = lambda row, stage=stage: float(row.stages_ns.get(stage, 0))  # type: ignore[misc]
+    values[OTHER] = lambda row: float(row.latency_ns - sum(row.stages_ns.values()))
     fits = {name: _fit(run, design, terms, value) for name, value in values.items()}
+    known = [stage for stage in stages if np.isfinite(fits[stage]).all()]
+    effects = [
+        {
+            "term": str(term),
+            "kind": "main" if len(term.parts) == 1 else "interaction",
+            **_said(fits[WHOLE][:, place]),
+            "cpu": _said(fits[CPU][:, place]),
+            "stages": {stage: _said(fits[stage][:, place]) for stage in known},
+            "amdahl": _amdahl(design, term, place, fits, stages) if len(term.parts) == 1 else None,
+            "or": [str(other) for other, holders in shared.items() if term in holders],
+        }
+        for place, term in enumerate(terms)
+    ]
+    together = _together(run, design, terms, fits[WHOLE])
     return {
         "run": run.manifest.run,
         "axes": design.axes,
         "cases": len(design.cases),
         "repeats": run.manifest.repeats,
-        "effects": [
-            {
-                "term": str(term),
-                "kind": "main" if len(term.parts) == 1 else "interaction",
-                **_said(fits[WHOLE][:, place]),
-                "cpu": _said(fits[CPU][:, place]),
-                "stages": {stage: _said(fits[stage][:, place]) for stage in stages if np.isfinite(fits[stage]).all()},
-            }
-            for place, term in enumerate(terms)
-        ],
-        "together": _together(run, design, terms, fits[WHOLE]),
+        "findings": findings(effects, together),
+        "effects": effects,
+        "together": together,
         "costs": [_cost(run, case, prices) for case in design.cases],
         "currency": prices.currency if prices else None,
-        "aliased": [str(term) for term in aliased],
+        "aliased": [
+            {"term": str(term), "with": [str(holder) for holder in holders]} for term, holders in shared.items()
+        ],
     }
+
+
+def is_factorial(run: Run) -> bool:
+    """Whether a run has what a ledger needs."""
+    try:
+        _design(run)
+    except AmiraError:
+        return False
+    return True
 
 
 def _design(run: Run) -> Design:
     measured = measured_cases(run)
     cases = [measured[name] for name, entry in run.cases.items() if name in measured and not entry.case.side]
+    cases = [case for case in cases if not case.entry.case.rung]
     kinds = {tuple(sorted(case.entry.case.pipeline.variants)) for case in cases}
     common = [case for case in cases if tuple(sorted(case.entry.case.pipeline.variants)) == max(kinds, key=len)]
     names: dict[str, list[str]] = {}
@@ -127,13 +157,21 @@ def _design(run: Run) -> Design:
                 names[axis].append(variant)
     axes = {axis: variants for axis, variants in names.items() if len(variants) > 1}
     combinations_seen = {tuple(case.entry.case.pipeline.variants[axis] for axis in axes) for case in common}
-    if len(axes) < 2 or len(combinations_seen) < len(common) or len(common) <= len(axes) + 1:
+    columns = 1 + sum(len(variants) - 1 for variants in axes.values())
+    crossed = any(_crossed(common, axes, pair) for pair in combinations(axes, 2))
+    if not crossed or len(combinations_seen) < len(common) or len(common) < columns:
         raise AmiraError(
             f"run '{run.manifest.run}' is no factorial plan: {len(common)} measured cases vary "
             f"{len(axes)} axes ({', '.join(axes) or 'none'}). A ledger needs every combination of two axes or more: "
             "write a [matrix] into the plan."
         )
     return Design(axes, common)
+
+
+def _crossed(cases: Sequence[Measured], axes: Mapping[str, Sequence[str]], pair: tuple[str, str]) -> bool:
+    """Whether two axes meet in more combinations than changing one thing at a time would give."""
+    seen = {tuple(case.entry.case.pipeline.variants[axis] for axis in pair) for case in cases}
+    return len(seen) > len(axes[pair[0]]) + len(axes[pair[1]]) - 1
 
 
 def _estimable(design: Design) -> tuple[list[Term], list[Term]]:
@@ -145,6 +183,16 @@ def _estimable(design: Design) -> tuple[list[Term], list[Term]]:
         full = np.linalg.matrix_rank(columns) == columns.shape[1] and len(design.cases) >= columns.shape[1]
         (kept if full else aliased).append(term)
     return kept, aliased
+
+
+def _aliases(design: Design, kept: Sequence[Term], aliased: Sequence[Term]) -> dict[Term, list[Term]]:
+    """For each term that was left out, the kept ones whose columns it is a sum of: their numbers hold it, too."""
+    columns = design.columns(kept)
+    found = {}
+    for term in aliased:
+        weights = np.linalg.lstsq(columns, design.columns([term])[:, 1], rcond=None)[0][1:]
+        found[term] = [holder for holder, weight in zip(kept, weights, strict=True) if abs(weight) > ROUNDING]
+    return found
 
 
 def _fit(run: Run, design: Design, terms: Sequence[Term], value: Callable[[Sample], float]) -> stats.Floats:
@@ -173,6 +221,33 @@ def _said(logs: stats.Floats) -> dict[str, Any]:
 def _word(low: float, high: float) -> str:
     word = stats.verdict(low, high)
     return "harmful" if word == "slower" else word
+
+
+def _amdahl(
+    design: Design, term: Term, place: int, fits: Mapping[str, stats.Floats], stages: Sequence[str]
+) -> dict[str, Any]:
+    """What the stages' own changes promise end to end, by their shares before the change, and how far that is met.
+
+    A stage that not every case has, and what no stage covers where it is next to nothing, are taken as unchanged.
+    """
+    (axis, _) = term.parts[0]
+    base = [case for case in design.cases if case.entry.case.pipeline.variants[axis] == design.axes[axis][0]]
+    rows = [row for case in base for row in case.steady.values()]
+    shares = {stage: float(np.mean([row.stages_ns.get(stage, 0) / row.latency_ns for row in rows])) for stage in stages}
+    shares[OTHER] = 1 - sum(shares.values())
+    whole = fits[WHOLE][:, place]
+    after = np.zeros_like(whole)
+    for stage, share in shares.items():
+        own = fits[stage][:, place] if len(fits[stage]) == len(whole) else np.full_like(whole, np.nan)
+        after += share * np.exp(np.where(np.isfinite(own), own, 0.0))
+    promised = np.log(after)
+    gap = _said(whole - promised)
+    return {
+        "shares": shares,
+        "promised": _said(promised),
+        "measured_over_promised": gap,
+        "holds": gap["low"] is not None and gap["low"] <= 1 + MARGIN and gap["high"] >= 1 - MARGIN,
+    }
 
 
 def _together(run: Run, design: Design, terms: Sequence[Term], fits: stats.Floats) -> dict[str, Any] | None:
@@ -206,38 +281,3 @@ def _cost(run: Run, case: Measured, prices: Prices | None) -> dict[str, Any]:
         "cpu_s_per_audio_hour": per_hour,
         "money_per_audio_hour": money,
     }
-
-
-def markdown(found: dict[str, Any]) -> str:
-    """The ledger's tables."""
-    stages = list(found["effects"][0]["stages"]) if found["effects"] else []
-    lines = [f"| change | end to end | CPU time | {' | '.join(stages)} |", f"|---|---|---|{'---|' * len(stages)}"]
-    for row in found["effects"]:
-        kind = row["term"] if row["kind"] == "main" else f"{row['term']}, more than each alone"
-        cells = [_cell(row), _cell(row["cpu"]), *(_cell(row["stages"][stage]) for stage in stages)]
-        lines.append(f"| {kind} | {' | '.join(cells)} |")
-    together = found["together"]
-    if together:
-        measured = together["measured"]
-        lines += [
-            "",
-            f"All changes together: measured {measured['ratio']:.3f} ({measured['low']:.3f} to "
-            f"{measured['high']:.3f}); the single changes promise {_cell(together['promised'])}.",
-        ]
-    if found["aliased"]:
-        lines += ["", f"Not to be told apart from others in this plan: {', '.join(found['aliased'])}."]
-    money = found["currency"]
-    lines += ["", f"| case | CPU seconds an hour of audio |{f' {money} an hour of audio |' if money else ''}"]
-    lines += [f"|---|---|{'---|' if money else ''}"]
-    for row in found["costs"]:
-        cpu, price = row["cpu_s_per_audio_hour"], row["money_per_audio_hour"]
-        cost = f"{cpu['value']:.1f} ({cpu['low']:.1f} to {cpu['high']:.1f})"
-        if price:
-            cost += f" | {price['value']:.5f} ({price['low']:.5f} to {price['high']:.5f})"
-        lines.append(f"| {row['title']} | {cost} |")
-    return "\n".join(lines) + "\n"
-
-
-def _cell(row: dict[str, Any]) -> str:
-    span = "" if row["low"] is None else f" ({row['low']:.3f} to {row['high']:.3f})"
-    return f"{row['ratio']:.3f}{span} {row['verdict']}"

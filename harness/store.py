@@ -23,7 +23,7 @@ MANIFEST = "manifest.json"
 SAMPLES = "samples.jsonl"
 PROCESSES = "processes.jsonl"
 
-Row = TypeVar("Row", Sample, ProcessRecord)
+Row = TypeVar("Row")
 
 
 class _StoredPipeline(PipelineConfig):
@@ -97,13 +97,17 @@ def open_run(path: str | Path) -> Run:
         AmiraError: The manifest is missing, broken or of another schema version, or a stored line is broken.
     """
     folder = Path(path)
-    manifest = _read_manifest(folder / MANIFEST)
-    samples, sample_notes = _read_lines(folder / SAMPLES, Sample)
-    processes, process_notes = _read_lines(folder / PROCESSES, ProcessRecord)
+    manifest = read_manifest(folder / MANIFEST)
+    samples, sample_notes = read_lines(folder / SAMPLES, Sample)
+    processes, process_notes = read_lines(folder / PROCESSES, ProcessRecord)
     _check_names(folder, manifest, samples, processes)
-    kept, repeated = _last_of_each(samples, _sample_key)
+    sane = [row for row in samples if min(row.latency_ns, row.cpu_ns, *row.stages_ns.values()) >= 0]
+    kept, repeated = _last_of_each(sane, _sample_key)
     ended, _ = _last_of_each(processes, lambda row: (row.case, row.repeat))
     notes = [*sample_notes, *process_notes]
+    if len(sane) < len(samples):
+        backwards = len(samples) - len(sane)
+        notes.append(f"{backwards} of {len(samples)} samples took less than no time: a clock went backwards. Left out.")
     if repeated:
         notes.append(f"{repeated} samples were measured again after an interruption; the later ones count.")
     if manifest.status != "complete":
@@ -131,7 +135,12 @@ def _created(folder: Path) -> tuple[str, str]:
     return str(created), folder.name
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """A run's manifest.
+
+    Raises:
+        AmiraError: It is missing, broken, or of another schema version.
+    """
     if not path.is_file():
         raise AmiraError(f"'{path.parent}' is not a run: it has no {MANIFEST}. Name a run folder or 'latest'.")
     try:
@@ -158,11 +167,21 @@ def _read_manifest(path: Path) -> Manifest:
         ) from error
 
 
-def _read_lines(path: Path, kind: type[Row]) -> tuple[list[Row], list[str]]:
+def read_lines(path: Path, kind: type[Row]) -> tuple[list[Row], list[str]]:
     """The rows of a JSON Lines file; a torn last line is left out and noted.
 
     A process that dies while it appends leaves part of one line at the end. That is expected and harmless; a
     broken line anywhere else is damage.
+
+    Args:
+        path: The file; where there is none, there are no rows.
+        kind: What each line is, for pydantic.
+
+    Returns:
+        The rows, and the notes.
+
+    Raises:
+        AmiraError: A line is broken.
     """
     if not path.is_file():
         return [], []

@@ -15,15 +15,16 @@ def history(
 ) -> None:
     """Show how a plan's cases developed over the stored runs of one machine, and where a level changed.
 
-    The machine is that of the latest run. A change is found by ranks and stands a permutation test at 1 %.
+    The machine is that of the latest run. A change is found by ranks and stands a permutation test at 1 %. Runs that
+    cannot be read are named and left out. With pictures, on a page: amira report RUN --history.
     """
     from harness.history import history as made
-    from harness.store import open_run
-    from pipelines.paths import home, runs_dir
+    from harness.history import runs_of
 
-    folders = [path.parent for root in (runs_dir(), home() / "reports") for path in root.glob("*/manifest.json")]
-    runs = [run for run in map(open_run, folders) if run.manifest.plan_name == plan]
-    found = made(runs)
+    runs, notes = runs_of(plan)
+    for note in notes:
+        say(note)
+    found = made(runs) | {"notes": notes}
     if json:
         print_json(found)
         return

@@ -24,7 +24,7 @@ def ledger(
     A ratio above 1 is faster, below 1 is harmful; "no effect" is said where the whole interval lies within 2 %.
     """
     from harness.ledger import ledger as made
-    from harness.ledger import markdown
+    from harness.ledger_text import markdown
     from harness.prices import load_prices
     from harness.store import find_run, open_run
 

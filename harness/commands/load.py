@@ -40,6 +40,7 @@ def load(
     from harness.load.run import find_load, run_load
     from harness.load.spec import LoadSpec
     from harness.load.summary import summarise
+    from harness.load.text import HEADINGS, row
 
     if show is not None:
         folder = find_load(show)
@@ -52,6 +53,8 @@ def load(
         folder = run_load(url, steps, load_corpus(corpus), say, token)
         say(f"stored: {folder}")
     summary = summarise(folder)
+    for note in summary["notes"]:
+        say(note)
     if json:
         print_json(summary)
     elif markdown:
@@ -59,34 +62,6 @@ def load(
         print("\n".join(f"| {' | '.join(line)} |" for line in lines))
     else:
         print_table(f"Load run {summary['run']} on {summary['corpus']}", HEADINGS, map(row, summary["steps"]))
-
-
-HEADINGS = (
-    "streams", "errors", "lost ms", "partial p50/p99 ms", "from send", "final p50/p99 ms", "WER", "CPU s per audio s",
-    "RSS MiB", "send lag p99 ms",
-)  # fmt: skip
-
-
-def row(step: dict[str, Any]) -> tuple[str, ...]:
-    """A step as a row of the table."""
-    latency = step["latency_ms"]
-    wer = step["wer"]
-    return (
-        str(step["streams"]),
-        str(step["errors"]),
-        str(step["lost_ms"]),
-        _pair(latency["partial"]),
-        _pair(latency["partial_from_send"]),
-        _pair(latency["final"]),
-        "-" if wer is None else f"{wer['value']:.1%}",
-        "-" if step["server"]["cpu_s_per_audio_s"] is None else f"{step['server']['cpu_s_per_audio_s']:.4f}",
-        f"{step['server']['rss_mib']:.0f}",
-        "-" if latency["send_lag"]["p99"] is None else f"{latency['send_lag']['p99']:.1f}",
-    )
-
-
-def _pair(values: dict[str, Any]) -> str:
-    return "-" if values["p50"] is None else f"{values['p50']:.1f} / {values['p99']:.1f}"
 
 
 def _counts(text: str) -> list[int]:

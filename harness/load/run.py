@@ -18,7 +18,7 @@ from harness.load.scrape import scrape
 from harness.load.spec import SAMPLE_RATE, Job, LoadSpec, Spoken
 from harness.load.speech import write_speech
 from harness.recorder import new_run_folder, utc_now, write_atomically
-from pipelines.errors import AmiraError
+from pipelines.errors import AmiraError, NothingMeasuredError
 from pipelines.paths import home, models_dir, runs_dir
 
 LOAD = "load.json"
@@ -128,11 +128,27 @@ def find_load(name: str) -> Path:
 
 
 def steps_of(folder: Path) -> tuple[dict[str, Any], list[LoadSpec]]:
-    """The record of a stored run and its steps."""
-    record = json.loads((folder / LOAD).read_bytes())
-    if record["schema_version"] != SCHEMA_VERSION:
-        raise AmiraError(f"{folder / LOAD} has schema_version {record['schema_version']}, this reads {SCHEMA_VERSION}")
-    return record, [LoadSpec.model_validate(step["spec"]) for step in record["steps"]]
+    """The record of a stored run and its steps. A run that was cut off has the steps that it finished.
+
+    Raises:
+        AmiraError: The record is broken, of another schema version, or has no step.
+    """
+    path = folder / LOAD
+    try:
+        record = json.loads(path.read_bytes())
+        version, steps = record["schema_version"], record["steps"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AmiraError(
+            f"{path} is broken ({error}). Restore it from a copy, or measure again: amira load URL"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise AmiraError(f"{path} has schema_version {version!r}; this AMIRA reads {SCHEMA_VERSION}. Measure again.")
+    if not steps:
+        raise NothingMeasuredError(f"{path} has no finished step. Measure again: amira load URL")
+    try:
+        return record, [LoadSpec.model_validate(step["spec"]) for step in steps]
+    except (ValueError, KeyError, TypeError) as error:
+        raise AmiraError(f"{path} does not describe a load run: {error}. Restore it from a copy.") from error
 
 
 def samples_to_ms(samples: int) -> int:

@@ -7,7 +7,6 @@ it forgives a server that makes its clients wait.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from harness.load.scrape import share_within
 from harness.load.spec import LoadSpec
 from harness.load.worker import FINAL, PARTIAL
 from harness.metrics.wer import WordErrors, corpus_wer, count_errors
-from pipelines.errors import NothingMeasuredError
+from harness.store import read_lines
+from pipelines.errors import AmiraError, NothingMeasuredError
 
 Milliseconds = npt.NDArray[np.float64]
 PERCENTILES = (50, 90, 99)
@@ -29,23 +29,30 @@ PERCENTILES = (50, 90, 99)
 def summarise(folder: Path) -> dict[str, Any]:
     """The run as JSON: for each step streams, lost audio, errors, latencies, WER, and what the server spent."""
     record, steps = steps_of(folder)
+    notes: list[str] = []
     rows = [
-        _step(folder / stored["folder"], step, stored, record)
+        _step(folder / stored["folder"], step, stored, record, notes)
         for stored, step in zip(record["steps"], steps, strict=True)
     ]
     return {
         "run": record["run"],
         "schema_version": record["schema_version"],
+        "created_utc": record["created_utc"],
         "fingerprint": record["fingerprint"],
         "corpus": record["corpus"],
+        "notes": notes,
         "steps": rows,
     }
 
 
-def _step(folder: Path, spec: LoadSpec, stored: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+def _step(
+    folder: Path, spec: LoadSpec, stored: dict[str, Any], record: dict[str, Any], notes: list[str]
+) -> dict[str, Any]:
     events, sends = (_table(folder, name) for name in ("events", "sends"))
-    sessions = pd.DataFrame(_lines(folder, "sessions"))
-    finals = _lines(folder, "finals")
+    sessions = pd.DataFrame(_lines(folder, "sessions", notes))
+    if sessions.empty:
+        raise NothingMeasuredError(f"'{folder}' has no session. Measure again: amira load URL")
+    finals = _lines(folder, "finals", notes)
     well = sessions[~sessions.vanishes & ~sessions.slow]
     latencies = _latencies(events, sends, well, spec)
     before, after = stored["before"], stored["after"]
@@ -157,15 +164,22 @@ def _finite(value: float) -> float | None:
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(path) for path in sorted(folder.glob(f"{name}-*.parquet"))], ignore_index=True)
+    paths = sorted(folder.glob(f"{name}-*.parquet"))
+    if not paths:
+        raise AmiraError(f"'{folder}' has no {name}-*.parquet: the run is not whole. Restore it from a copy.")
+    try:
+        return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    except (OSError, ValueError) as error:  # pyarrow's errors are among these
+        raise AmiraError(f"a table of '{folder}' is broken: {error}. Restore it from a copy.") from error
 
 
-def _lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    return [
-        json.loads(line)
-        for path in sorted(folder.glob(f"{name}-*.jsonl"))
-        for line in path.read_text("utf-8").splitlines()
-    ]
+def _lines(folder: Path, name: str, notes: list[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.glob(f"{name}-*.jsonl")):
+        rows, torn = read_lines(path, dict[str, Any])
+        found += rows
+        notes += [f"{folder.name}: {note}" for note in torn]
+    return found
 
 
 def _delta(before: dict[str, float], after: dict[str, float], name: str) -> float:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import stats
+from harness.records import SCHEMA_VERSION
 from harness.report import numbers
 from harness.report.figures.front import corpora
 from harness.report.figures.rows import in_order, measured
 from harness.report.figures.stages import stage_order
 from harness.report.findings import findings
 from harness.report.pictures import Picture
+from harness.report.sections import Section
 from harness.report.texts import examples
 from harness.store import Run
 
@@ -19,17 +22,33 @@ TEMPLATES = Path(__file__).parent / "templates"
 MARKDOWN_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"} | {"\n": " "})
 
 
-def html_page(run: Run, summary: dict[str, Any], pictures: dict[str, Picture]) -> str:
+def html_page(run: Run, summary: dict[str, Any], pictures: dict[str, Picture], sections: Sequence[Section] = ()) -> str:
     """The report as one HTML document with everything inside."""
-    return _render("report.html.j2", run, summary, pictures, autoescape=True)
+    return _render("report.html.j2", _context(run, summary, pictures, sections), autoescape=True)
 
 
-def markdown_page(run: Run, summary: dict[str, Any], pictures: dict[str, Picture]) -> str:
+def markdown_page(
+    run: Run, summary: dict[str, Any], pictures: dict[str, Picture], sections: Sequence[Section] = ()
+) -> str:
     """The report as Markdown that refers to the files in `figures/`."""
-    return _render("report.md.j2", run, summary, pictures, autoescape=False)
+    return _render("report.md.j2", _context(run, summary, pictures, sections), autoescape=False)
 
 
-def _render(template: str, run: Run, summary: dict[str, Any], pictures: dict[str, Picture], *, autoescape: bool) -> str:
+def html_of_sections(title: str, origin: str, sections: Sequence[Section]) -> str:
+    """A page of sections alone."""
+    return _render("sections.html.j2", _of_sections(title, origin, sections), autoescape=True)
+
+
+def markdown_of_sections(title: str, origin: str, sections: Sequence[Section]) -> str:
+    """The same as Markdown."""
+    return _render("sections.md.j2", _of_sections(title, origin, sections), autoescape=False)
+
+
+def _of_sections(title: str, origin: str, sections: Sequence[Section]) -> dict[str, Any]:
+    return {"title": title, "origin": origin, "sections": sections, "schema_version": SCHEMA_VERSION}
+
+
+def _render(template: str, context: dict[str, Any], *, autoescape: bool) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -54,13 +73,16 @@ def _render(template: str, run: Run, summary: dict[str, Any], pictures: dict[str
         "points_interval": lambda row: numbers.span(row["low"], row["high"], numbers.points),
         "md": lambda text: str(text).translate(MARKDOWN_SPECIAL),
     }
-    return environment.get_template(template).render(_context(run, summary, pictures))
+    return environment.get_template(template).render(context)
 
 
-def _context(run: Run, summary: dict[str, Any], pictures: dict[str, Picture]) -> dict[str, Any]:
+def _context(
+    run: Run, summary: dict[str, Any], pictures: dict[str, Picture], sections: Sequence[Section]
+) -> dict[str, Any]:
     cases = in_order(summary["cases"])
     ok = measured(summary)
     return {
+        **_of_sections(summary["title"], f"run {summary['run']}", sections),
         "summary": summary,
         "pictures": pictures,
         "findings": findings(summary),

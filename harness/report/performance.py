@@ -123,7 +123,8 @@ def _calibration(folder: Path, link: str) -> str:
 
 
 def _ledger(folder: Path, link: str) -> str:
-    from harness.ledger import ledger, markdown
+    from harness.ledger import ledger
+    from harness.ledger_text import markdown
 
     run = open_run(folder)
     return f"{markdown(ledger(run))}\n*Run [`{run.manifest.run}`]({link}/report.md). Intervals are 95 %.*\n"

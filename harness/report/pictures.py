@@ -64,9 +64,9 @@ def draw_all(run: Run, summary: dict[str, Any]) -> dict[str, Picture]:
     ]
     pictures = {}
     for name, draw, describe in drawn:
-        picture = _picture(name, draw, lambda describe=describe: describe(summary))  # type: ignore[misc]
-        if picture is not None:
-            pictures[name] = picture
+        found = picture(name, draw, lambda describe=describe: describe(summary))  # type: ignore[misc]
+        if found is not None:
+            pictures[name] = found
     return pictures
 
 
@@ -86,7 +86,8 @@ def save(figure: Figure, layout: Layout, kind: str) -> bytes:
         return to_svg(figure).encode() if kind == "svg" else to_png(figure)
 
 
-def _picture(name: str, draw: Draw, describe: Callable[[], str]) -> Picture | None:
+def picture(name: str, draw: Draw, describe: Callable[[], str]) -> Picture | None:
+    """A figure, wide and narrow; `None` where there is nothing to draw."""
     wide, narrow = render(draw, WIDE), render(draw, NARROW)
     if wide is None or narrow is None:
         return None

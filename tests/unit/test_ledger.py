@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.ledger import ledger, markdown
+from harness.ledger import ledger
+from harness.ledger_text import markdown
 from harness.plan import parse_plan
 from harness.prices import Prices, load_prices
 from harness.store import open_run

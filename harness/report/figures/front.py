@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Case = dict[str, Any]
+X_LABEL = "seconds of processing for a second of audio"
 KEY_LINE_IN = 0.2
 MOST_LABELS = 10
 """With more cases than this, only those that no other beats carry their name; the table has them all."""
@@ -46,8 +47,14 @@ def efficient(cases: list[Case], corpus: str) -> list[Case]:
     return sorted((case for case in cases if not beaten(case)), key=lambda case: float(case["rtf"]))
 
 
-def draw(summary: dict[str, Any], layout: Layout) -> Figure | None:
-    """The figure, one panel for each corpus; `None` where no word error rate is known."""
+def draw(summary: dict[str, Any], layout: Layout, x_label: str = X_LABEL) -> Figure | None:
+    """The figure, one panel for each corpus; `None` where no word error rate is known.
+
+    Args:
+        summary: The run's summary; `rtf` and `rtf_interval` of its cases are the horizontal axis.
+        layout: For which width.
+        x_label: What that axis shows.
+    """
     names = corpora(summary)
     if not names:
         return None
@@ -63,6 +70,7 @@ def draw(summary: dict[str, Any], layout: Layout) -> Figure | None:
         heading(canvas, left, top + 0.05, corpus, note)
         box = (left + 0.45, top + 0.6, across - 0.65, panel - key - 1.3)
         _panel(canvas, [case for case in measured(summary) if corpus in case["wer"]], corpus, box)
+        canvas.figure.axes[-1].set_xlabel(x_label, labelpad=6)
     return canvas.figure
 
 
@@ -70,7 +78,6 @@ def _panel(canvas: Canvas, cases: list[Case], corpus: str, box: tuple[float, flo
     axes = canvas.axes(*box)
     bare(axes)
     _scales(axes, cases, corpus)
-    axes.set_xlabel("seconds of processing for a second of audio", labelpad=6)
     front = efficient(cases, corpus)
     axes.plot(
         [case["rtf"] for case in front],
