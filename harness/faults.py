@@ -9,7 +9,7 @@ from harness.store import read_lines
 from pipelines.errors import NothingMeasuredError
 
 FILE = "faults.jsonl"
-HEADINGS = ("fault", "outcomes", "errors after", "recovered", "breaker")
+HEADINGS = ("Fault", "Outcomes", "Errors after", "Recovered", "Breaker")
 MEANINGS = (
     "Outcomes: what the callers got from the fault on until everything was well again.",
     "Errors after: how long callers waited for an error, in ms: median, p99, slowest.",

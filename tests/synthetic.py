@@ -137,6 +137,15 @@ class FakeRun:
     seed: int = 7
 
 
+def hundred_cases(utterances: int, repeats: int) -> FakeRun:
+    """A large run: a ladder of twenty rungs and eighty cases beside it, on two corpora."""
+    cases = tuple(
+        FakeCase(f"c{i}", f"Case {i} of a hundred", 0.6 * 0.97**i, f"c{i - 1}" if i else None, rung=i < 20)
+        for i in range(100)
+    )
+    return FakeRun(cases, utterances=utterances, repeats=repeats, corpora=("starter", "learners"))
+
+
 def write_run(root: Path, fake: FakeRun | None = None) -> Path:
     """Write a run folder under `root` and return it."""
     fake = fake or FakeRun()

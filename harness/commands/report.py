@@ -52,7 +52,7 @@ def report(
     from harness.prices import load_prices
     from harness.report import Options, write_readme_picture, write_report
     from harness.store import find_run, open_run
-    from harness.stored import open_stored
+    from harness.stored import StoredFaults, open_stored
     from pipelines.errors import AmiraError
     from pipelines.paths import home
 
@@ -68,7 +68,7 @@ def report(
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     options = Options(history, load_prices(prices) if prices else None, settings(config), anyway)
-    if output is None and len(opened) > 1:
+    if output is None and (len(opened) > 1 or isinstance(opened[0], StoredFaults)):
         output = home() / "reports" / "pages" / "+".join(each.path.name for each in opened)[:100]
     paths = write_report(opened[0], output, opened[1:], options)
     say(f"report: {paths.html}")

@@ -11,7 +11,9 @@ import pytest
 from harness.report import write_report
 from harness.report.numbers import ratio_interval, times
 from harness.store import open_run
+from harness.stored import open_stored
 from harness.summary import summarise
+from pipelines.paths import home
 from tests.fakes.chromium import chromium, playwright
 from tests.synthetic import FakeRun, write_run
 
@@ -35,6 +37,24 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
 def test_the_page_stands_alone_and_fits(
     browser: Any, report: tuple[Path, dict[str, Any]], width: int, scheme: str
 ) -> None:
+    _stands_alone(browser, report[0], width, scheme, figures=6)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_a_page_of_load_ledger_decoders_and_faults_stands_alone(
+    browser: Any, gathered: Path, width: int, scheme: str
+) -> None:
+    _stands_alone(browser, gathered, width, scheme, figures=3)
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    names = ("server-load", "ledger", "decoders", "triton-faults")
+    first, *others = (open_stored(str(home() / "reports" / name)) for name in names)
+    return write_report(first, tmp_path_factory.mktemp("page"), others).html
+
+
+def _stands_alone(browser: Any, path: Path, width: int, scheme: str, figures: int) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page = context.new_page()
     complaints: list[str] = []
@@ -43,11 +63,11 @@ def test_the_page_stands_alone_and_fits(
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("requestfailed", lambda request: complaints.append(request.url[:100]))
     page.on("request", lambda request: requests.append(request.url[:100]))
-    page.goto(report[0].as_uri(), wait_until="load")
+    page.goto(path.as_uri(), wait_until="load")
     assert complaints == []
     assert [url for url in requests if not url.startswith(("file://", "data:"))] == []
     images = page.evaluate("[...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.alt, i.complete])")
-    assert len(images) == 6
+    assert len(images) == figures
     for natural_width, natural_height, alt, complete in images:
         assert complete
         assert natural_width > 0

@@ -38,7 +38,7 @@ def section(run: Run, summary: dict[str, Any], prefix: str = "") -> Section | No
         title="Decoders",
         about=(
             "Cases that share model and acoustic variant and differ in how its output is searched. Left and low is "
-            "better; the joined points are the decoders that no other beats in both."
+            "better; the joined points are those that no other beats in both."
         ),
         findings=_findings(cases, corpora),
         figures=(drawn,) if drawn else (),
@@ -117,5 +117,5 @@ def _findings(cases: list[Case], corpora: Sequence[str]) -> tuple[str, ...]:
             f"“{case['title']}” ({percent(case['wer'][corpus]['value'])} %, {number(case['rtf'])} ms)"
             for case in front.efficient([case for case in cases if corpus in case["wer"]], corpus)
         ]
-        found.append(f"On {corpus} no other decoder beats {listing(best)} in both.")
+        found.append(f"On {corpus} no other is both faster and more accurate than {listing(best)}.")
     return tuple(found)
