@@ -33,7 +33,8 @@ def look(url: str) -> dict[str, Any]:
             well = False
         return {"well": well, "models": [_entry(item, numbers.get(item.name)) for item in index]}
     except InferenceServerException as error:
-        raise translate(error, url, "status") from error
+        status = str(error.status() or "").removeprefix("StatusCode.")
+        raise translate(status, error.message(), url, "status") from error
     finally:
         client.close()
 

@@ -49,6 +49,7 @@ class TritonPythonModel:
         self._outputs = [output["name"] for output in config["output"]]
         # Output of a request to input of the next one of its sequence.
         self._state = dict(pair.split("=") for pair in parameters.get("state", "").split())
+        self._made = [*self._outputs, *self._state]
         self._zeros = {
             item.name: np.zeros([size if isinstance(size, int) else 0 for size in item.shape[1:]], NUMPY[item.type])
             for item in self._session.get_inputs()
@@ -73,8 +74,10 @@ class TritonPythonModel:
 
     def execute(self, requests):
         """Answer every request; those whose inputs have the same shapes share one run."""
-        self._forget_idle()
+        if self._sequences:
+            self._forget_idle()
         responses = [None] * len(requests)
+        together = self._batched and len(requests) > 1
         groups = {}
         for index, request in enumerate(requests):
             try:
@@ -83,7 +86,7 @@ class TritonPythonModel:
                 responses[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
                 continue
             # Without batching every request is a run of its own.
-            shapes = tuple(value.shape[1:] for value in feed.values()) if self._batched else index
+            shapes = tuple(value.shape[1:] for value in feed.values()) if together else index
             groups.setdefault(shapes, []).append((index, request, feed))
         for group in groups.values():
             self._run(group, responses)
@@ -106,9 +109,8 @@ class TritonPythonModel:
     def _run(self, group, responses):
         feeds = [feed for _, _, feed in group]
         joined = feeds[0] if len(feeds) == 1 else {n: np.concatenate([feed[n] for feed in feeds]) for n in feeds[0]}
-        names = [*self._outputs, *self._state]
         try:
-            values = self._session.run(names, joined)
+            values = self._session.run(self._made, joined)
         except Exception as error:  # noqa: BLE001 - whatever the runtime says is the answer to these requests
             failed = pb_utils.TritonError(" ".join(str(error).split()))
             for index, _, _ in group:
@@ -116,22 +118,21 @@ class TritonPythonModel:
             return
         at = 0
         for index, request, feed in group:
-            rows = next(iter(feed.values())).shape[0]
-            mine = {
-                name: value[at : at + rows] if self._batched else value
-                for name, value in zip(names, values, strict=True)
-            }
-            at += rows
-            outputs = [pb_utils.Tensor(name, np.ascontiguousarray(mine[name])) for name in self._outputs]
+            mine = values
+            if len(group) > 1:
+                rows = next(iter(feed.values())).shape[0]
+                mine = [value[at : at + rows] for value in values]
+                at += rows
+            outputs = [pb_utils.Tensor(name, value) for name, value in zip(self._outputs, mine)]  # noqa: B905 - state
             responses[index] = pb_utils.InferenceResponse(output_tensors=outputs)
             if self._controls:
-                self._remember(request, mine)
+                self._remember(request, mine[len(self._outputs) :])
 
     def _remember(self, request, values):
         sequence = int(_array(request, self._controls["CONTROL_SEQUENCE_CORRID"]).ravel()[0])
         self._sequences.pop(sequence, None)
         if not _array(request, self._controls["CONTROL_SEQUENCE_END"]).any():
-            state = {taken: values[given][0] for given, taken in self._state.items()}
+            state = {taken: value[0] for taken, value in zip(self._state.values(), values, strict=True)}
             self._sequences[sequence] = (state, time.monotonic())
 
 

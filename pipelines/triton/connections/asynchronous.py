@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import grpc.aio
+
 from pipelines.resilience import Deadline
 from pipelines.triton.connections import wire
 from pipelines.triton.connections.base import Call, Channel, Connection, Reply, check
-from pipelines.triton.connections.failures import translate
 
 
 class AsyncClient:
@@ -19,16 +20,16 @@ class AsyncClient:
 
     def __init__(self, url: str, limit_bytes: int) -> None:
         self.url, self._limit_bytes = url, limit_bytes
-        self._client: Any = None
+        self._channel: Any = None
+        self._infer: Any = None
 
     async def __aenter__(self) -> AsyncClient:
-        from tritonclient.grpc.aio import InferenceServerClient
-
-        self._client = InferenceServerClient(self.url, channel_args=wire.channel_arguments(self._limit_bytes))
+        self._channel = grpc.aio.insecure_channel(self.url, options=wire.channel_arguments(self._limit_bytes))
+        self._infer = wire.method(self._channel, "ModelInfer")
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._client.close()
+        await self._channel.close()
 
     async def infer(self, call: Call) -> Reply:
         """As `Channel.infer`.
@@ -36,20 +37,16 @@ class AsyncClient:
         Raises:
             ServiceError: There was no answer, or the server says that the call is wrong.
         """
-        from tritonclient.utils import InferenceServerException
-
         check(call, self._limit_bytes)
         reply = Reply()
-        tensors, wanted = wire.inputs(call), wire.outputs(call)
+        request = wire.request(call)
         reply.mark("serialised")
         try:
-            result = await self._client.infer(
-                call.model, tensors, outputs=wanted, **wire.sequence(call), **wire.timeouts(call)
-            )
-        except InferenceServerException as error:
-            raise translate(error, self.url, call.model) from error
+            response = await self._infer(request, timeout=wire.limited(request, call))
+        except grpc.RpcError as error:
+            raise wire.failure(error, self.url, call.model) from error
         reply.mark("received")
-        wire.take(result, call, self.url, reply)
+        wire.take(response, call, self.url, reply)
         return reply
 
 
@@ -76,7 +73,8 @@ class AsyncConnection(Connection):
         asyncio.run_coroutine_threadsafe(self._client.__aenter__(), self._loop).result()
 
     @contextmanager
-    def _lease_impl(self, deadline: Deadline) -> Iterator[Channel]:
+    def lease(self, deadline: Deadline) -> Iterator[Channel]:
+        """See `Connection.lease`."""
         yield self._channel
 
     def _close_impl(self) -> None:

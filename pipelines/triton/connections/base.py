@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from time import perf_counter_ns
 from types import TracebackType
@@ -95,28 +95,20 @@ class Connection(ABC):
         Raises:
             ServiceError: There was no answer, or the server says that the call is wrong.
         """
-        reply_start_ns = perf_counter_ns()
+        start_ns = perf_counter_ns()
         with self.lease(call.deadline) as channel:
             leased_ns = perf_counter_ns()
             reply = channel.infer(call)
-        reply.marks_ns["start"] = reply_start_ns
-        reply.marks_ns["leased"] = leased_ns
-        reply.mark("end")
+        reply.marks_ns |= {"start": start_ns, "leased": leased_ns, "end": perf_counter_ns()}
         return reply
 
-    @contextmanager
-    def lease(self, deadline: Deadline) -> Iterator[Channel]:
+    @abstractmethod
+    def lease(self, deadline: Deadline) -> AbstractContextManager[Channel]:
         """A channel for a chain of calls that belong together.
 
         Raises:
             ServiceError: There is none before the deadline.
         """
-        with self._lease_impl(deadline) as channel:
-            yield channel
-
-    @abstractmethod
-    def _lease_impl(self, deadline: Deadline) -> Any:
-        """A context manager of the channel."""
 
     def counters(self) -> dict[str, int]:
         """What the connection counts, by name; for metrics."""
@@ -155,13 +147,3 @@ def check(call: Call, limit_bytes: int) -> None:
             f"the inputs of model '{call.model}' are {size / 2**20:.1f} MiB, more than one message may have "
             f"({limit_bytes / 2**20:.1f} MiB). Send less at once, or raise max_message_mib of the connection"
         )
-
-
-def dtype_name(value: npt.NDArray[Any]) -> str:
-    """Triton's name of an array's type."""
-    from tritonclient.utils import np_to_triton_dtype
-
-    name = np_to_triton_dtype(value.dtype)
-    if name is None:
-        raise ValueError(f"Triton has no type for arrays of {value.dtype}")
-    return str(name)

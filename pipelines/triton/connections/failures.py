@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pipelines.resilience import DeadlineExceededError, OverloadedError, ServiceError, ServiceFailedError
 
@@ -21,10 +20,16 @@ class ModelFailedError(ServiceError):
     counts = True
 
 
-def translate(error: Any, url: str, model: str) -> ServiceError:
-    """Our error for an `InferenceServerException` of a call to `model` at `url`."""
-    status = str(error.status() or "").removeprefix("StatusCode.")
-    said = " ".join(str(error.message()).split())
+def translate(status: str, said: str, url: str, model: str) -> ServiceError:
+    """Our error for one of a call to `model` at `url`.
+
+    Args:
+        status: gRPC's name of it; empty where Triton gives none.
+        said: What Triton or gRPC says.
+        url: The endpoint.
+        model: The model that was called.
+    """
+    said = " ".join(said.split())
     where = f"Triton at {url}"
     if status == "DEADLINE_EXCEEDED":
         return DeadlineExceededError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from threading import Condition
+from threading import Condition, Lock
 from time import perf_counter_ns
+from types import TracebackType
 from typing import Generic, TypeVar
 
 from pipelines.resilience import Deadline, OverloadedError, ServiceError
@@ -24,7 +25,7 @@ class PoolCounters:
     Attributes:
         opened: Resources that were opened so far.
         closed: Resources that were closed so far.
-        in_use: Leased now.
+        in_use: Leased now, or being opened for somebody.
         idle: Open and free now.
         leases: Leases that were given so far.
         hits: Those that got a resource that was open already.
@@ -46,10 +47,25 @@ class PoolCounters:
     unhealthy: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Idle(Generic[T]):
-    resource: T
-    since_ns: int
+class _Lease(Generic[T]):
+    """A resource for the time of a block. A class, not a generator: it is on the way of every call."""
+
+    __slots__ = ("_deadline", "_pool", "_resource")
+
+    def __init__(self, pool: Pool[T], deadline: Deadline) -> None:
+        self._pool, self._deadline = pool, deadline
+
+    def __enter__(self) -> T:
+        self._resource = self._pool._take(self._deadline)
+        return self._resource
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or (isinstance(error, ServiceError) and not error.counts):
+            self._pool._give_back(self._resource)
+        else:
+            self._pool._discard(self._resource)
 
 
 class Pool(Generic[T]):
@@ -74,11 +90,12 @@ class Pool(Generic[T]):
             raise ValueError(f"a pool needs room for at least 1, got {size}")
         self._open_one, self._close_one, self._healthy = open_one, close_one, healthy
         self._size, self._check_after_ns, self._clock = size, round(check_after_s * 1e9), clock
-        self._idle: deque[_Idle[T]] = deque()
+        self._idle: deque[tuple[T, int]] = deque()
+        """What is free, and the clock's time since which it is."""
         self._counters = PoolCounters()
         self._open = 0
         self._closed = False
-        self._changed = Condition()
+        self._changed = Condition(Lock())
 
     def warm(self, count: int, connect: Callable[[T], object]) -> None:
         """Open resources until `count` are there, and have each pay for its first use with `connect`."""
@@ -89,37 +106,29 @@ class Pool(Generic[T]):
                 self._open += 1
             resource = self._new()
             connect(resource)
-            self._give_back(resource, first=True)
+            self._give_back(resource)
 
-    @contextmanager
-    def lease(self, deadline: Deadline) -> Iterator[T]:
+    def lease(self, deadline: Deadline) -> AbstractContextManager[T]:
         """A resource for the time of the block.
 
         Raises:
             OverloadedError: All are leased until the deadline.
         """
-        resource = self._take(deadline)
-        try:
-            yield resource
-        except BaseException as error:
-            if isinstance(error, ServiceError) and not error.counts:
-                self._give_back(resource)
-            else:
-                self._discard(resource)
-            raise
-        self._give_back(resource)
+        return _Lease(self, deadline)
 
     def counters(self) -> dict[str, int]:
         """The counters now."""
         with self._changed:
-            self._counters.idle = len(self._idle)
-            return asdict(self._counters)
+            counters = self._counters
+            counters.idle = len(self._idle)
+            counters.in_use = self._open - counters.idle
+            return asdict(counters)
 
     def close(self) -> None:
         """Close everything that is idle, and what is leased when it comes back."""
         with self._changed:
             self._closed = True
-            idle = [item.resource for item in self._idle]
+            idle = [resource for resource, _ in self._idle]
             self._idle.clear()
             self._open -= len(idle)
             self._counters.closed += len(idle)
@@ -129,35 +138,33 @@ class Pool(Generic[T]):
 
     def _take(self, deadline: Deadline) -> T:
         while True:
-            item = self._idle_or_room(deadline)
-            if item is None:
-                resource = self._new()
-            elif self._clock() - item.since_ns < self._check_after_ns or self._healthy(
-                item.resource, min(HEALTH_TIMEOUT_S, deadline.remaining_s)
-            ):
-                resource = item.resource
-            else:
-                with self._changed:
-                    self._counters.unhealthy += 1
-                self._drop(item.resource)
-                continue
             with self._changed:
-                self._counters.leases += 1
-                self._counters.hits += item is not None
-                self._counters.in_use += 1
-            return resource
+                if not self._idle and self._open >= self._size:
+                    self._wait(deadline)
+                if self._closed:
+                    raise RuntimeError("the pool is closed")
+                resource: T | None = None
+                if self._idle:
+                    resource, since_ns = self._idle.pop()
+                    if self._clock() - since_ns < self._check_after_ns:
+                        self._counters.leases += 1
+                        self._counters.hits += 1
+                        return resource
+                else:
+                    self._open += 1
+            if resource is None:
+                return self._leased(self._new(), hits=0)
+            if self._healthy(resource, min(HEALTH_TIMEOUT_S, deadline.remaining_s)):
+                return self._leased(resource, hits=1)
+            with self._changed:
+                self._counters.unhealthy += 1
+            self._discard(resource)
 
-    def _idle_or_room(self, deadline: Deadline) -> _Idle[T] | None:
-        """An idle resource, or `None` for the right to open one."""
+    def _leased(self, resource: T, hits: int) -> T:
         with self._changed:
-            if not self._idle and self._open >= self._size:
-                self._wait(deadline)
-            if self._closed:
-                raise RuntimeError("the pool is closed")
-            if self._idle:
-                return self._idle.pop()
-            self._open += 1
-            return None
+            self._counters.leases += 1
+            self._counters.hits += hits
+        return resource
 
     def _wait(self, deadline: Deadline) -> None:
         counters, started_ns = self._counters, self._clock()
@@ -185,22 +192,15 @@ class Pool(Generic[T]):
             self._counters.opened += 1
         return resource
 
-    def _give_back(self, resource: T, first: bool = False) -> None:
+    def _give_back(self, resource: T) -> None:
         with self._changed:
-            if not first:
-                self._counters.in_use -= 1
             if not self._closed:
-                self._idle.append(_Idle(resource, self._clock()))
+                self._idle.append((resource, self._clock()))
                 self._changed.notify()
                 return
-        self._drop(resource)
+        self._discard(resource)
 
     def _discard(self, resource: T) -> None:
-        with self._changed:
-            self._counters.in_use -= 1
-        self._drop(resource)
-
-    def _drop(self, resource: T) -> None:
         with self._changed:
             self._open -= 1
             self._counters.closed += 1

@@ -8,14 +8,16 @@ import os
 from itertools import count
 from typing import Any
 
+import grpc
 import numpy as np
 import numpy.typing as npt
+from tritonclient.grpc import service_pb2 as protocol
 
 from pipelines.errors import AmiraError
 from pipelines.resilience import DeadlineExceededError, ServiceError, ServiceFailedError
 from pipelines.triton import process
 from pipelines.triton.connections import wire
-from pipelines.triton.connections.base import Call, Channel, Reply, dtype_name
+from pipelines.triton.connections.base import Call, Channel, Reply
 from pipelines.triton.connections.pool import HEALTH_TIMEOUT_S
 from pipelines.triton.connections.unary import PooledConnection
 
@@ -55,7 +57,9 @@ class SharedChannel(Channel):
 
     def __init__(self, url: str, limit_bytes: int, region_bytes: int) -> None:
         self._url, self._bytes = url, region_bytes
-        self._client = wire.open_client(url, limit_bytes)
+        self._client = wire.Client(url, limit_bytes)
+        self._tell = wire.method(self._client.channel, "SystemSharedMemoryRegister")
+        self._untell = wire.method(self._client.channel, "SystemSharedMemoryUnregister")
         prefix = process.shared_memory_prefix("shm") + str(next(_numbers))
         self._names = (f"{prefix}-in", f"{prefix}-out")
         self._inputs, self._outputs = (Region(name, region_bytes) for name in self._names)
@@ -70,52 +74,49 @@ class SharedChannel(Channel):
     def infer(self, call: Call) -> Reply:
         """See `Channel.infer`. A server that was restarted has forgotten the regions and is told again."""
         reply = Reply()
-        tensors = self._place_inputs(call)
-        wanted = self._place_outputs(call)
+        request = wire.message(call, self._place_inputs(call), self._place_outputs(call))
         reply.mark("serialised")
         try:
-            result = wire.send(self._client, self._url, call, tensors, wanted)
+            response = self._client.send(call, request)
         except ServiceError as error:
             if "shared memory region" not in str(error).lower() or error.retryable:
                 raise
             self._register(call.deadline.remaining_s)
-            result = wire.send(self._client, self._url, call, tensors, wanted)
+            response = self._client.send(call, request)
         reply.mark("received")
-        self._take(result, call, reply)
+        self._take(response, call, reply)
         return reply
 
     def healthy(self, within_s: float) -> bool:
         """Whether the server answers."""
-        return wire.alive(self._client, within_s)
+        return self._client.alive(within_s)
 
     def close(self) -> None:
         """Have the server forget the regions, remove them and close the connection."""
-        from tritonclient.utils import InferenceServerException
-
         for name in self._names:
             try:
-                self._client.unregister_system_shared_memory(name, client_timeout=HEALTH_TIMEOUT_S)
-            except InferenceServerException:
+                self._forget(name, HEALTH_TIMEOUT_S)
+            except grpc.RpcError:
                 break  # the server is away, and its knowledge with it
         self._inputs.close()
         self._outputs.close()
         self._client.close()
 
     def _register(self, within_s: float) -> None:
-        from tritonclient.utils import InferenceServerException
-
-        from pipelines.triton.connections.failures import translate
-
         try:
             for name in self._names:
-                self._client.unregister_system_shared_memory(name, client_timeout=within_s)
-                self._client.register_system_shared_memory(name, f"/{name}", self._bytes, client_timeout=within_s)
-        except InferenceServerException as error:
-            raise translate(error, self._url, "shared memory") from error
+                self._forget(name, within_s)
+                region = protocol.SystemSharedMemoryRegisterRequest(
+                    name=name, key=f"/{name}", offset=0, byte_size=self._bytes
+                )
+                self._tell(region, timeout=within_s)
+        except grpc.RpcError as error:
+            raise wire.failure(error, self._url, "shared memory") from error
+
+    def _forget(self, name: str, within_s: float) -> None:
+        self._untell(protocol.SystemSharedMemoryUnregisterRequest(name=name), timeout=within_s)
 
     def _place_inputs(self, call: Call) -> list[Any]:
-        from tritonclient.grpc import InferInput
-
         tensors, at = [], 0
         for name, value in call.inputs.items():
             if at + value.nbytes > self._bytes:
@@ -125,37 +126,39 @@ class SharedChannel(Channel):
                 )
             place = self._inputs.bytes[at : at + value.nbytes].view(value.dtype).reshape(value.shape)
             np.copyto(place, value)
-            tensor = InferInput(name, list(value.shape), dtype_name(value))
-            tensor.set_shared_memory(self._names[0], value.nbytes, offset=at)
-            tensors.append(tensor)
+            tensors.append(_placed(wire.input_tensor(name, value), self._names[0], value.nbytes, at))
             at += -(-value.nbytes // _ALIGN) * _ALIGN
         return tensors
 
     def _place_outputs(self, call: Call) -> list[Any]:
         """An equal share of the region for each output: how large it will be only the server knows."""
-        from tritonclient.grpc import InferRequestedOutput
-
         share = self._bytes // len(call.outputs) // _ALIGN * _ALIGN
-        wanted = []
-        for index, name in enumerate(call.outputs):
-            output = InferRequestedOutput(name)
-            output.set_shared_memory(self._names[1], share, offset=index * share)
-            wanted.append(output)
-        return wanted
+        return [
+            _placed(wire.output_tensor(name), self._names[1], share, index * share)
+            for index, name in enumerate(call.outputs)
+        ]
 
-    def _take(self, result: Any, call: Call, reply: Reply) -> None:
-        from tritonclient.utils import triton_to_np_dtype
-
+    def _take(self, response: Any, call: Call, reply: Reply) -> None:
+        found = {tensor.name: tensor for tensor in response.outputs}
         share = self._bytes // len(call.outputs) // _ALIGN * _ALIGN
         for index, name in enumerate(call.outputs):
-            output = result.get_output(name)
+            output = found.get(name)
             if output is None:
                 raise ServiceFailedError(f"Triton at {self._url} answered '{call.model}' without output '{name}'")
-            dtype = triton_to_np_dtype(output.datatype)
-            count = math.prod(output.shape)
-            view = self._outputs.bytes[index * share : index * share + count * np.dtype(dtype).itemsize].view(dtype)
+            dtype = np.dtype(wire.dtype(output))
+            size = math.prod(output.shape) * dtype.itemsize
+            view = self._outputs.bytes[index * share : index * share + size].view(dtype)
             # A copy, since the next call of this channel overwrites the region.
             reply.outputs[name] = view.reshape(tuple(output.shape)).copy()
+
+
+def _placed(tensor: Any, region: str, size: int, offset: int) -> Any:
+    """A tensor whose bytes lie in a region, not in the message."""
+    tensor.parameters["shared_memory_region"].string_param = region
+    tensor.parameters["shared_memory_byte_size"].int64_param = size
+    if offset:
+        tensor.parameters["shared_memory_offset"].int64_param = offset
+    return tensor
 
 
 class SharedConnection(PooledConnection):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from pipelines.resilience import Deadline
@@ -20,10 +20,10 @@ class _FreshChannel(Channel):
     def infer(self, call: Call) -> Reply:
         check(call, self._limit_bytes)
         reply = Reply()
-        client = wire.open_client(self._url, self._limit_bytes)
+        client = wire.Client(self._url, self._limit_bytes)
         self.opened += 1
         try:
-            wire.infer(client, self._url, call, reply)
+            client.infer(call, reply)
         finally:
             client.close()
         return reply
@@ -37,7 +37,8 @@ class FreshConnection(Connection):
         self._channel = _FreshChannel(url, limit_bytes)
 
     @contextmanager
-    def _lease_impl(self, deadline: Deadline) -> Iterator[Channel]:
+    def lease(self, deadline: Deadline) -> Iterator[Channel]:
+        """See `Connection.lease`."""
         yield self._channel
 
     def counters(self) -> dict[str, int]:
@@ -52,14 +53,14 @@ class PooledChannel(Channel):
     """A client that stays open."""
 
     def __init__(self, url: str, limit_bytes: int) -> None:
-        self._url, self._limit_bytes = url, limit_bytes
-        self._client = wire.open_client(url, limit_bytes)
+        self._limit_bytes = limit_bytes
+        self._client = wire.Client(url, limit_bytes)
 
     def infer(self, call: Call) -> Reply:
         """See `Channel.infer`."""
         check(call, self._limit_bytes)
         reply = Reply()
-        wire.infer(self._client, self._url, call, reply)
+        self._client.infer(call, reply)
         return reply
 
     def connect(self) -> None:
@@ -68,7 +69,7 @@ class PooledChannel(Channel):
 
     def healthy(self, within_s: float) -> bool:
         """Whether the server answers on it."""
-        return wire.alive(self._client, within_s)
+        return self._client.alive(within_s)
 
     def close(self) -> None:
         """Close the connection."""
@@ -87,7 +88,8 @@ class PooledConnection(Connection):
         kind = self.channel
         self._pool: Pool[Any] = Pool(lambda: kind(url, limit_bytes, **settings), kind.close, kind.healthy, size)
 
-    def _lease_impl(self, deadline: Deadline) -> Any:
+    def lease(self, deadline: Deadline) -> AbstractContextManager[Channel]:
+        """See `Connection.lease`."""
         return self._pool.lease(deadline)
 
     def _open_impl(self) -> None:

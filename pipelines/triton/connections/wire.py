@@ -1,14 +1,33 @@
-"""Requests and answers through `tritonclient`, the same for every connection."""
+"""Triton's inference protocol over gRPC: channels, requests and answers, the same for every connection.
+
+The messages are those of `tritonclient`; its client classes are not on the way of a call. They take three times as long
+to write a request and to read an answer, the same bytes: experiments/020-triton-connections.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
-from pipelines.resilience import ServiceFailedError
-from pipelines.triton.connections.base import Call, Reply, dtype_name
+import grpc
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import service_pb2 as protocol
+from tritonclient.utils import (
+    deserialize_bytes_tensor,
+    np_to_triton_dtype,
+    serialize_byte_tensor,
+    triton_to_np_dtype,
+)
+
+from pipelines.resilience import ServiceError, ServiceFailedError
+from pipelines.triton.connections.base import Call, Reply
 from pipelines.triton.connections.failures import translate
 
+_SERVICE = "/inference.GRPCInferenceService/"
 _UNLIMITED = 2**31 - 1
+_BYTES = "BYTES"
 
 
 def channel_arguments(limit_bytes: int) -> list[tuple[str, Any]]:
@@ -24,95 +43,163 @@ def channel_arguments(limit_bytes: int) -> list[tuple[str, Any]]:
         ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.min_reconnect_backoff_ms", 2000),  # in truth how long one attempt may take
         ("grpc.max_reconnect_backoff_ms", 500),
+        # What is made again is decided in `pipelines.resilience`; gRPC's own way to do so costs every call 3 %.
+        ("grpc.enable_retries", 0),
     ]
 
 
 def open_client(url: str, limit_bytes: int) -> Any:
-    """A client with a channel of its own; it connects with its first call."""
+    """The package's client with a channel of its own, for everything but inference; it connects with its first call."""
     from tritonclient.grpc import InferenceServerClient
 
     return InferenceServerClient(url, channel_args=channel_arguments(limit_bytes))
 
 
-def inputs(call: Call) -> list[Any]:
-    """The request's input tensors, their bytes inside."""
-    from tritonclient.grpc import InferInput
-
-    tensors = []
-    for name, value in call.inputs.items():
-        tensor = InferInput(name, list(value.shape), dtype_name(value))
-        tensor.set_data_from_numpy(value)
-        tensors.append(tensor)
-    return tensors
+def method(channel: Any, name: str) -> Any:
+    """A call of the protocol with one request and one answer, on a blocking or an asyncio channel."""
+    return channel.unary_unary(
+        _SERVICE + name,
+        request_serializer=getattr(protocol, f"{name}Request").SerializeToString,
+        response_deserializer=getattr(protocol, f"{name}Response").FromString,
+    )
 
 
-def outputs(call: Call) -> list[Any]:
-    """The outputs that are asked for."""
-    from tritonclient.grpc import InferRequestedOutput
+def stream(channel: Any, requests: Iterable[Any]) -> Any:
+    """The stream of answers to a stream of inference requests."""
+    open_stream = channel.stream_stream(
+        _SERVICE + "ModelStreamInfer",
+        request_serializer=protocol.ModelInferRequest.SerializeToString,
+        response_deserializer=protocol.ModelStreamInferResponse.FromString,
+    )
+    return open_stream(requests)
 
-    return [InferRequestedOutput(name) for name in call.outputs]
+
+class Client:
+    """One channel to one endpoint, with a TCP connection of its own. It connects with its first call."""
+
+    def __init__(self, url: str, limit_bytes: int) -> None:
+        self.url = url
+        self.channel = grpc.insecure_channel(url, options=channel_arguments(limit_bytes))
+        self._infer = method(self.channel, "ModelInfer")
+
+    def infer(self, call: Call, reply: Reply) -> None:
+        """Make a call with its tensors inside the message, and fill the reply in.
+
+        Raises:
+            ServiceError: There was no answer, or the server says that the call is wrong.
+        """
+        message = request(call)
+        reply.mark("serialised")
+        response = self.send(call, message)
+        reply.mark("received")
+        take(response, call, self.url, reply)
+
+    def send(self, call: Call, message: Any) -> Any:
+        """The answer to a request.
+
+        Raises:
+            ServiceError: As `infer`.
+        """
+        try:
+            return self._infer(message, timeout=limited(message, call))
+        except grpc.RpcError as error:
+            raise failure(error, self.url, call.model) from error
+
+    def alive(self, within_s: float) -> bool:
+        """Whether the server answers."""
+        try:
+            return bool(method(self.channel, "ServerLive")(protocol.ServerLiveRequest(), timeout=within_s).live)
+        except grpc.RpcError:
+            return False
+
+    def close(self) -> None:
+        """Close the connection; calls that are under way fail."""
+        self.channel.close()
 
 
-def sequence(call: Call) -> dict[str, Any]:
-    """Arguments of the client that name the call and its place in a sequence."""
-    given: dict[str, Any] = {"request_id": call.request_id}
+def failure(error: Any, url: str, model: str) -> ServiceError:
+    """Our error for one of gRPC's."""
+    return translate(error.code().name, error.details() or "", url, model)
+
+
+def request(call: Call) -> Any:
+    """The request of a call, its tensors' bytes inside."""
+    inputs = [input_tensor(name, value) for name, value in call.inputs.items()]
+    contents = [_content(value) for value in call.inputs.values()]
+    return message(call, inputs, [output_tensor(name) for name in call.outputs], contents)
+
+
+def message(call: Call, inputs: Iterable[Any], outputs: Iterable[Any], contents: Sequence[bytes] = ()) -> Any:
+    """The request of a call with input and output tensors that are described already."""
+    made = protocol.ModelInferRequest(
+        model_name=call.model, id=call.request_id, inputs=inputs, outputs=outputs, raw_input_contents=contents
+    )
     if call.turn is not None:
-        turn = call.turn
-        given |= {"sequence_id": turn.sequence, "sequence_start": turn.start, "sequence_end": turn.end}
-    return given
+        made.parameters["sequence_id"].int64_param = call.turn.sequence
+        made.parameters["sequence_start"].bool_param = call.turn.start
+        made.parameters["sequence_end"].bool_param = call.turn.end
+    return made
 
 
-def timeouts(call: Call) -> dict[str, Any]:
-    """The deadline as the client takes it: seconds for gRPC, microseconds for Triton's queue."""
+def limited(message: Any, call: Call) -> float:
+    """Write into a request how long Triton's queue may keep it; returns the seconds that gRPC may take.
+
+    Raises:
+        DeadlineExceededError: There is no time left.
+    """
     remaining_s = call.deadline.check(f"model '{call.model}' was called")
-    return {"client_timeout": remaining_s, "timeout": max(1, round(remaining_s * 1e6))}
+    message.parameters["timeout"].int64_param = max(1, round(remaining_s * 1e6))
+    return remaining_s
 
 
-def infer(client: Any, url: str, call: Call, reply: Reply) -> None:
-    """Make the call through a blocking client and fill the reply in.
-
-    Raises:
-        ServiceError: There was no answer, or the server says that the call is wrong.
-    """
-    tensors, wanted = inputs(call), outputs(call)
-    reply.mark("serialised")
-    result = send(client, url, call, tensors, wanted)
-    reply.mark("received")
-    take(result, call, url, reply)
+def input_tensor(name: str, value: npt.NDArray[Any]) -> Any:
+    """The description of an input."""
+    return protocol.ModelInferRequest.InferInputTensor(name=name, datatype=_dtype_name(value.dtype), shape=value.shape)
 
 
-def send(client: Any, url: str, call: Call, tensors: list[Any], wanted: list[Any]) -> Any:
-    """The client's result.
-
-    Raises:
-        ServiceError: As `infer`.
-    """
-    from tritonclient.utils import InferenceServerException
-
-    try:
-        return client.infer(call.model, tensors, outputs=wanted, **sequence(call), **timeouts(call))
-    except InferenceServerException as error:
-        raise translate(error, url, call.model) from error
+def output_tensor(name: str) -> Any:
+    """The wish for an output."""
+    return protocol.ModelInferRequest.InferRequestedOutputTensor(name=name)
 
 
-def take(result: Any, call: Call, url: str, reply: Reply) -> None:
-    """Put the result's arrays into the reply.
+def take(response: Any, call: Call, url: str, reply: Reply) -> None:
+    """Put the arrays of an answer into the reply; they look at the answer's own bytes and are read only.
 
     Raises:
         ServiceFailedError: One is missing.
     """
+    contents = response.raw_output_contents
+    found = {tensor.name: index for index, tensor in enumerate(response.outputs)}
     for name in call.outputs:
-        array = result.as_numpy(name)
-        if array is None:
+        index = found.get(name)
+        if index is None or index >= len(contents):
             raise ServiceFailedError(f"Triton at {url} answered the call to '{call.model}' without output '{name}'")
-        reply.outputs[name] = array
+        tensor, content = response.outputs[index], contents[index]
+        flat = deserialize_bytes_tensor(content) if tensor.datatype == _BYTES else np.frombuffer(content, dtype(tensor))
+        reply.outputs[name] = flat.reshape(tuple(tensor.shape))
 
 
-def alive(client: Any, timeout_s: float) -> bool:
-    """Whether the server answers."""
-    from tritonclient.utils import InferenceServerException
+def dtype(tensor: Any) -> npt.DTypeLike:
+    """The array type of an answer's tensor."""
+    return _array_type(tensor.datatype)
 
-    try:
-        return bool(client.is_server_live(client_timeout=timeout_s))
-    except InferenceServerException:
-        return False
+
+def _content(value: npt.NDArray[Any]) -> bytes:
+    if value.dtype.kind in "OSU":
+        packed = serialize_byte_tensor(value)
+        return packed.item() if packed.size else b""
+    return value.tobytes()
+
+
+@cache
+def _array_type(name: str) -> npt.DTypeLike:
+    return triton_to_np_dtype(name)  # type: ignore[no-any-return]
+
+
+@cache
+def _dtype_name(array_type: np.dtype[Any]) -> str:
+    """Triton's name of an array's type."""
+    name = np_to_triton_dtype(array_type)
+    if name is None:
+        raise ValueError(f"Triton has no type for arrays of {array_type}")
+    return str(name)
