@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from pydantic import Field
 
@@ -16,7 +17,7 @@ from pipelines.acoustic.sessions import SessionOptions, open_session
 from pipelines.acoustic.tokens import TokenList, find_blank, read_symbols
 from pipelines.contracts import AcousticModel
 from pipelines.errors import AmiraError
-from pipelines.models.model_card import FILE, ctc_card, file_of, head_file_of
+from pipelines.models.model_card import FILE, CtcCard, ctc_card, file_of, head_file_of
 from pipelines.registry import Context
 
 
@@ -30,6 +31,18 @@ class OrtOptions(SessionOptions):
     chunk_frames: int | None = Field(default=None, ge=1, le=128)
 
 
+def read_vocabulary(folder: Path, card: CtcCard) -> TokenList:
+    """The labels of a CTC model.
+
+    Raises:
+        AmiraError: Their file is missing or broken, or has no blank.
+    """
+    path = folder / card.vocabulary.file
+    symbols = read_symbols(path)
+    blank = find_blank(symbols, card.vocabulary.blank, str(path))
+    return TokenList(symbols, blank, lower_case=card.vocabulary.lower_case)
+
+
 @contextmanager
 def open_ctc(context: Context, precision: str, options: OrtOptions) -> Iterator[AcousticModel]:
     """The CTC model of a context in one precision; one with a streaming card is a `StreamingAcousticModel` too.
@@ -39,10 +52,7 @@ def open_ctc(context: Context, precision: str, options: OrtOptions) -> Iterator[
             for that the model does not have.
     """
     card = ctc_card(context.folder)
-    path = context.folder / card.vocabulary.file
-    symbols = read_symbols(path)
-    blank = find_blank(symbols, card.vocabulary.blank, str(path))
-    vocabulary = TokenList(symbols, blank, lower_case=card.vocabulary.lower_case)
+    vocabulary = read_vocabulary(context.folder, card)
     if card.streaming is None and options.chunk_frames is not None:
         raise AmiraError(f"chunk_frames is for streaming models, and the card of '{card.name}' has no [streaming]")
     check_sense(card, f"model card {context.folder / FILE}")

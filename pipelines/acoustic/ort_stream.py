@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.acoustic.chunks import DTYPES, check_chunks
+from pipelines.acoustic.chunks import DTYPES
 from pipelines.acoustic.sessions import bind_input, bind_output
-from pipelines.contracts import SAMPLE_RATE, AudioBatch, CtcVocabulary, Float32, LogProbs
+from pipelines.acoustic.waveform_stream import WaveformState, WaveformStreaming
+from pipelines.contracts import CtcVocabulary, Float32
 from pipelines.models.model_card import CtcCard, StreamingCard
 
 Array = npt.NDArray[Any]
@@ -42,17 +43,16 @@ class StateTensor:
         return array[(slice(None),) * self.batch_axis + (slice(index, index + 1),)]
 
 
-class OrtStreamState:
-    """Implements `pipelines.contracts.StreamState`."""
+class OrtStreamState(WaveformState):
+    """A stream's tensors."""
 
     def __init__(self, owner: OrtStreaming, tensors: list[Array]) -> None:
-        self.owner, self.tensors = owner, tensors
-        self.ended = False
-        """Whether it has had its last chunk."""
+        super().__init__(owner)
+        self.tensors = tensors
 
     def close(self) -> None:
         """Forget everything."""
-        self.ended = True
+        super().close()
         self.tensors = []
 
 
@@ -71,76 +71,23 @@ class _Scratch:
         return flat[:size].reshape(shape)
 
 
-class OrtStreaming:
-    """Implements `pipelines.contracts.StreamingAcousticModel`, and `AcousticModel` by streaming whole clips.
-
-    One call at a time: the arrays of a step are the model's own.
-    """
+class OrtStreaming(WaveformStreaming[OrtStreamState]):
+    """A streaming model in the process."""
 
     def __init__(
         self, card: CtcCard, streaming: StreamingCard, vocabulary: CtcVocabulary, session: Any, chunk_frames: int
     ) -> None:
-        self.card, self.session = card, session
-        self.vocabulary: CtcVocabulary = vocabulary
-        self.shift_samples = card.output.shift_samples
-        self.frame_shift_s = self.shift_samples / SAMPLE_RATE
-        self.chunk_frames = chunk_frames
-        self.chunk_samples = chunk_frames * self.shift_samples
-        self.lookahead_samples = streaming.lookahead_samples or 0
+        super().__init__(card, streaming, vocabulary, chunk_frames)
+        self.session = session
         self.state_tensors = _state_tensors(streaming, session)
         self._binding = session.io_binding()
         self._scratch = _Scratch()
         self._spare = self._zero_states()
         """Where the step of a single stream writes; it becomes the stream's own, and the stream's old one this."""
 
-    def warm_up(self) -> None:
-        """Run a few chunks of silence."""
-        state = self.open()
-        silence = AudioBatch(np.zeros((1, self.chunk_samples), np.float32), np.array([self.chunk_samples]))
-        for _ in range(3):
-            self.infer_chunk([state], silence)
-        state.close()
-
     def open(self) -> OrtStreamState:
         """The state of a new stream."""
         return OrtStreamState(self, self._zero_states())
-
-    def infer_chunk(self, states: Sequence[OrtStreamState], chunks: AudioBatch) -> LogProbs:
-        """See `pipelines.contracts.StreamingAcousticModel.infer_chunk`."""
-        check_chunks(self, self.chunk_samples, states, chunks)
-        lengths = chunks.lengths
-        frames = -(-lengths // self.shift_samples)
-        whole = np.flatnonzero(lengths == self.chunk_samples)
-        if len(whole) == len(states):
-            return LogProbs(self._step(states, chunks.samples, self.chunk_samples), frames)
-        values = np.zeros((len(states), self.chunk_frames, len(self.vocabulary)), np.float32)
-        # A stream's last chunk runs alone, in a step of just its own frames: in a longer one its frames would attend
-        # to the silence behind the end.
-        groups = [whole.tolist(), *([row] for row in np.flatnonzero(lengths < self.chunk_samples).tolist())]
-        for rows in groups:
-            if rows and frames[rows[0]]:
-                length = int(lengths[rows[0]])
-                found = self._step([states[row] for row in rows], chunks.samples[rows], length)
-                values[rows, : found.shape[1]] = found
-        for row in np.flatnonzero(lengths < self.chunk_samples).tolist():
-            states[row].ended = True
-        return LogProbs(values, frames)
-
-    def infer(self, batch: AudioBatch) -> LogProbs:
-        """Whole clips, streamed one after the other; see `pipelines.contracts.AcousticModel.infer`."""
-        frames = -(-batch.lengths // self.shift_samples)
-        longest = int(frames.max(initial=0))
-        values = np.zeros((len(frames), longest, len(self.vocabulary)), np.float32)
-        for row, length in enumerate(batch.lengths):
-            state = self.open()
-            for start in range(0, int(length), self.chunk_samples):
-                end = min(start + self.chunk_samples, int(length))
-                chunk = AudioBatch(batch.samples[row : row + 1, start:end], np.array([end - start]))
-                found = self.infer_chunk([state], chunk)
-                first = start // self.shift_samples
-                values[row, first : first + int(found.lengths[0])] = found.values[0, : int(found.lengths[0])]
-            state.close()
-        return LogProbs(values, frames)
 
     def close(self) -> None:
         """Drop what is kept from call to call."""
@@ -151,11 +98,6 @@ class OrtStreaming:
         return [np.zeros(state.shape, state.dtype) for state in self.state_tensors]
 
     def _step(self, states: Sequence[OrtStreamState], samples: Float32, length: int) -> Float32:
-        """Move streams on by the first `length` samples of each row, zeros behind them up to a whole frame.
-
-        Returns:
-            float32 (streams, frames, labels), overwritten by the next step.
-        """
         streams, frames = len(states), -(-length // self.shift_samples)
         given = self._scratch.array("samples", (streams, frames * self.shift_samples), np.float32)
         given[:, :length] = samples[:, :length]

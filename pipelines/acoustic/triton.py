@@ -8,15 +8,17 @@ whole clip belongs on the server, the repository's `moonshine-aed` does the loop
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
+from pipelines.acoustic.open_ctc import read_vocabulary
 from pipelines.acoustic.ort import OrtAed
 from pipelines.acoustic.sessions import SessionOptions
-from pipelines.acoustic.tokens import TokenList, find_blank, read_symbols
+from pipelines.acoustic.triton_stream import TritonStreaming
 from pipelines.contracts import (
     SAMPLE_RATE,
     AcousticModel,
@@ -27,7 +29,7 @@ from pipelines.contracts import (
     LogProbs,
 )
 from pipelines.errors import AmiraError
-from pipelines.models.model_card import ctc_card, family
+from pipelines.models.model_card import CtcCard, ctc_card, family
 from pipelines.registry import Context, Unavailable, Variant
 from pipelines.triton import variants
 
@@ -50,22 +52,16 @@ class TritonAed(OrtAed):
 class TritonCtc:
     """Implements `pipelines.contracts.AcousticModel`: a CTC model of whole clips on Triton."""
 
-    def __init__(self, context: Context, model: str) -> None:
-        card = ctc_card(context.folder)
+    def __init__(self, card: CtcCard, vocabulary: CtcVocabulary, service: Any, model: str) -> None:
         clip = card.whole_clip()
         if clip is None:
             raise AmiraError(
                 f"model '{card.name}' does not take the waveform of whole clips, which is what runs on Triton here. "
                 "Run it in process: acoustic = 'ort@fp32'"
             )
-        path = context.folder / card.vocabulary.file
-        symbols = read_symbols(path)
-        blank = find_blank(symbols, card.vocabulary.blank, str(path))
-        self.vocabulary: CtcVocabulary = TokenList(symbols, blank, lower_case=card.vocabulary.lower_case)
+        self.vocabulary: CtcVocabulary = vocabulary
         self.frame_shift_s = clip.shift_samples / SAMPLE_RATE
-        self._clip, self._model = clip, model
-        self._service = context.parts["connection"]
-        self._service.need(model)
+        self._clip, self._model, self._service = clip, model, service
 
     def warm_up(self) -> None:
         """Run once on a second of silence."""
@@ -82,7 +78,48 @@ class TritonCtc:
         return LogProbs(reply.outputs[clip.log_probs], reply.outputs[clip.frames][:, 0])
 
 
+@contextmanager
+def open_ctc(context: Context, model: str, chunk_frames: int | None) -> Iterator[AcousticModel]:
+    """The CTC model of a context, which is `model` on Triton; one with a streaming card streams there, too.
+
+    Raises:
+        AmiraError: Triton has no such model, its card does not fit, or chunks are asked for that it does not have.
+    """
+    card = ctc_card(context.folder)
+    vocabulary = read_vocabulary(context.folder, card)
+    if card.streaming is None and chunk_frames is not None:
+        raise AmiraError(f"chunk_frames is for streaming models, and the card of '{card.name}' has no [streaming]")
+    service = context.parts["connection"]
+    if card.streaming is not None and card.features is not None:
+        raise AmiraError(
+            f"model '{card.name}' streams features, and on Triton streaming models take the waveform. Run it in "
+            "process: acoustic = 'ort@fp32'"
+        )
+    if card.streaming is None:
+        whole = TritonCtc(card, vocabulary, service, model)
+        service.need(model)
+        yield whole
+        return
+    service.need(model)
+    frames = chunk_frames or card.streaming.chunk_frames
+    with closing(TritonStreaming(card, card.streaming, vocabulary, service, model, frames)) as streaming:
+        yield streaming
+
+
+class TritonOptions(BaseModel):
+    """Options of the `triton` variants.
+
+    Attributes:
+        chunk_frames: Frames of a chunk, for streaming models; `None` for what the model's card says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chunk_frames: int | None = Field(default=None, ge=1, le=128)
+
+
 class _Triton(Variant):
+    options = TritonOptions
     families = ("aed", "ctc")
     needs = ("connection",)
     precision: ClassVar[str]
@@ -96,9 +133,10 @@ class _Triton(Variant):
 
     @classmethod
     @contextmanager
-    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel | AcousticModel]:
+    def _open_impl(cls, context: Context, options: TritonOptions) -> Iterator[EncoderDecoderModel | AcousticModel]:
         if family(context.folder) == "ctc":
-            yield TritonCtc(context, f"{Path(context.model).name}{cls.suffix}")
+            with open_ctc(context, f"{Path(context.model).name}{cls.suffix}", options.chunk_frames) as model:
+                yield model
         else:
             yield TritonAed(context, cls.precision, f"moonshine-encoder{cls.suffix}")
 

@@ -30,9 +30,19 @@ class CallPolicy:
 class Attempts(Generic[T]):
     """The attempts of one call: which endpoint is next, and how long to wait before it. Does no I/O."""
 
-    def __init__(self, endpoints: Endpoints[T], policy: CallPolicy, deadline: Deadline, idempotent: bool) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints[T],
+        policy: CallPolicy,
+        deadline: Deadline,
+        idempotent: bool,
+        only: Endpoint[T] | None = None,
+    ) -> None:
+        """Call one of `endpoints`, or `only` that one."""
         self._endpoints, self._policy, self._deadline, self._idempotent = endpoints, policy, deadline, idempotent
-        self._tried: list[Endpoint[T]] = []
+        self._only = only
+        self.tried: list[Endpoint[T]] = []
+        """The endpoints of the attempts so far."""
         policy.budget.called()
 
     def next(self) -> Pick[T]:
@@ -42,8 +52,8 @@ class Attempts(Generic[T]):
             ServiceError: The deadline has passed, or no endpoint may be called.
         """
         self._deadline.check("the call was made")
-        pick = self._endpoints.pick(self._tried)
-        self._tried.append(pick.endpoint)
+        pick = self._endpoints.pick(self.tried, self._only)
+        self.tried.append(pick.endpoint)
         return pick
 
     def wait_s(self, error: ServiceError) -> float | None:
@@ -53,7 +63,7 @@ class Attempts(Generic[T]):
         """
         if not (self._idempotent and error.retryable):
             return None
-        delay_s = self._policy.backoff.delay_s(len(self._tried), self._policy.rng)
+        delay_s = self._policy.backoff.delay_s(len(self.tried), self._policy.rng)
         if delay_s is None or delay_s >= self._deadline.remaining_s or not self._policy.budget.take():
             return None
         return delay_s

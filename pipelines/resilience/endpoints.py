@@ -77,17 +77,19 @@ class Endpoints(Generic[T]):
         self.all = tuple(Endpoint(name, target, Breaker(name, policy, clock, listener)) for name, target in targets)
         self._lock = Lock()
 
-    def pick(self, tried: Sequence[Endpoint[T]] = ()) -> Pick[T]:
+    def pick(self, tried: Sequence[Endpoint[T]] = (), only: Endpoint[T] | None = None) -> Pick[T]:
         """The least loaded endpoint that may be called; of equals the one that was picked least.
 
         Args:
             tried: Endpoints that this call tried before; they come last.
+            only: The one that it must be.
 
         Raises:
             CircuitOpenError: None may be called.
         """
+        among = self.all if only is None else (only,)
         with self._lock:
-            for endpoint in sorted(self.all, key=lambda item: (item in tried, item.in_flight, item.picked)):
+            for endpoint in sorted(among, key=lambda item: (item in tried, item.in_flight, item.picked)):
                 try:
                     permit = endpoint.breaker.acquire()
                 except CircuitOpenError:
@@ -95,8 +97,8 @@ class Endpoints(Generic[T]):
                 endpoint.in_flight += 1
                 endpoint.picked += 1
                 return Pick(endpoint, permit, self._lock)
-        names = ", ".join(endpoint.name for endpoint in self.all)
-        wait_s = min(endpoint.breaker.remaining_s() for endpoint in self.all)
+        names = ", ".join(endpoint.name for endpoint in among)
+        wait_s = min(endpoint.breaker.remaining_s() for endpoint in among)
         raise CircuitOpenError(
             f"no endpoint may be called, the circuit breakers of {names} are open. Try again in {wait_s:.2f} s, "
             "and see whether they run: amira triton status",

@@ -15,6 +15,7 @@ from pipelines.resilience import (
     Bulkhead,
     CallPolicy,
     Deadline,
+    Endpoint,
     Endpoints,
     call,
     hedged,
@@ -49,7 +50,8 @@ class TritonService:
     """A context manager: it opens its connections, and closes them.
 
     A call without a sequence is idempotent: the same tensors give the same answer, and nothing is kept. It may be
-    repeated. A call of a sequence moves the server's state and is made once.
+    repeated, and so may the first call of a sequence, which starts it anew. Any other call of a sequence moves the
+    server's state: it is made once, at the endpoint where its sequence started.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class TritonService:
             [(connection.url, connection) for connection in connections], self.policy.breaker, listener=listener
         )
         self.bulkhead = Bulkhead(self.policy.max_in_flight, self.policy.max_waiting)
+        self._homes: dict[int, Endpoint[Connection]] = {}
+        """Where each sequence lives."""
         self._stack = ExitStack()
         # Threads start when a hedged call needs them: without hedging there is none.
         self._hedges = ThreadPoolExecutor(2 * self.policy.max_in_flight, thread_name_prefix="triton-hedge")
@@ -99,13 +103,30 @@ class TritonService:
         hedge_after_s = self.policy.hedge_after_s
 
         def make() -> Reply:
-            attempts = Attempts(self.endpoints, self.policy.calls, by, idempotent=turn is None)
+            attempts = Attempts(self.endpoints, self.policy.calls, by, idempotent=True)
             return call(attempts, lambda connection: connection.infer(request))
 
         with self.bulkhead.enter(by):
-            if hedge_after_s is None or turn is not None:
+            if turn is not None:
+                return self._move(request, turn)
+            if hedge_after_s is None:
                 return make()
             return hedged(make, hedge_after_s, self.policy.calls.budget, self._hedges)
+
+    def _move(self, request: Call, turn: Turn) -> Reply:
+        """Make a call of a sequence."""
+        home = None if turn.start else self._homes.get(turn.sequence)
+        attempts = Attempts(self.endpoints, self.policy.calls, request.deadline, idempotent=turn.start, only=home)
+        try:
+            reply = call(attempts, lambda connection: connection.infer(request))
+        except BaseException:
+            self._homes.pop(turn.sequence, None)  # where its state is, nobody knows
+            raise
+        if turn.end:
+            self._homes.pop(turn.sequence, None)
+        elif turn.start:
+            self._homes[turn.sequence] = attempts.tried[-1]
+        return reply
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Counters of every endpoint's connection, by endpoint; for metrics."""

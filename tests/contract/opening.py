@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from pipelines import registry
 from pipelines.config import PipelineConfig, default_config
+from pipelines.models.model_card import ctc_card
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 from pipelines.streaming import Opener
@@ -26,15 +28,22 @@ CTC_BELOW = {"memory": "memory/pooled", "kernel": "kernel/scalar", "acoustic": "
 
 @contextmanager
 def small_ctc_on_triton(folder: Path, parts: dict[str, Any]) -> Iterator[Context]:
-    """The context of the small CTC model, which a Triton of its own serves with the repository's configuration."""
+    """The context of the small CTC model, which a Triton of its own serves with the repository's configuration.
+
+    A streaming one remembers less than the repository's.
+    """
     from pipelines.triton import repository, variants
     from pipelines.triton.server import ServerSpec, TritonServer
 
+    streams = ctc_card(folder).streaming is not None
+    config = (repository.served() / ("stream-ctc-server" if streams else "moonshine-ctc") / "config.pbtxt").read_text()
+    if streams:
+        config = re.sub(r'string_value: "next_\w+=.*"', 'string_value: "next_samples=state_samples"', config)
     names = ("small", "small-int8")
     for name in names:
         (folder / "served" / name / "1").mkdir(parents=True)
         shutil.copy2(folder / "model.onnx", folder / "served" / name / "1" / "model.onnx")
-        shutil.copy2(repository.served() / "moonshine-ctc" / "config.pbtxt", folder / "served" / name)
+        (folder / "served" / name / "config.pbtxt").write_text(config)
     (folder / "small").symlink_to(folder)
     with TritonServer(ServerSpec(folder / "served", names)) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv(variants.URL_VARIABLE, server.url)

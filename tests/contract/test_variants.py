@@ -78,14 +78,7 @@ def test_keeps_the_contract_of_its_axis(
 
 
 @pytest.mark.models
-@pytest.mark.parametrize(
-    "variant_id",
-    [
-        v
-        for v in registry.ids("acoustic")
-        if "ctc" in registry.get(v).families and "connection" not in registry.get(v).needs
-    ],
-)
+@pytest.mark.parametrize("variant_id", [v for v in registry.ids("acoustic") if "ctc" in registry.get(v).families])
 def test_streams(variant_id: str, tmp_path: Path) -> None:
     with opened(variant_id, "ctc", tmp_path, write_small_stream) as resource:
         check_streaming(resource)
