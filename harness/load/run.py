@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.corpus import Corpus
 from harness.fingerprint import fingerprint
-from harness.load.scrape import scrape
+from harness.load.scrape import Watch, scrape
 from harness.load.spec import SAMPLE_RATE, Job, LoadSpec, Spoken
 from harness.load.speech import write_speech
 from harness.recorder import new_run_folder, utc_now, write_atomically
@@ -93,7 +93,8 @@ def _run_step(
         start_ns = perf_counter_ns() + round(START_DELAY_S * 1e9)
         for worker in workers:
             _tell(worker, str(start_ns))
-        codes = [worker.wait() for worker in workers]
+        with Watch(url, step.seconds) as watch:
+            codes = [worker.wait() for worker in workers]
     except BaseException:
         for worker in workers:
             worker.terminate()
@@ -102,7 +103,7 @@ def _run_step(
     if any(codes):
         raise AmiraError(f"client processes of the load ended with {codes}; what they said is above")
     return {"folder": output.name, "spec": step.model_dump(), "before": before, "after": scrape(url),
-            "start_ns": start_ns, "end_ns": perf_counter_ns()}  # fmt: skip
+            "start_ns": start_ns, "end_ns": perf_counter_ns(), "memory": watch.points}  # fmt: skip
 
 
 def _tell(worker: subprocess.Popen[str], line: str) -> None:

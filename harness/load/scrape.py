@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import urllib.request
+from time import perf_counter_ns
+from types import TracebackType
 from urllib.parse import urlsplit
 
 from pipelines.errors import AmiraError
@@ -49,6 +52,40 @@ def scrape(url: str) -> Samples:
         if name.partition("{")[0] in KEPT:
             samples[name] = float(value)
     return samples
+
+
+class Watch:
+    """Asks for the server's resident memory while a block runs, 180 times if it takes as long as it should.
+
+    Attributes:
+        points: `[seconds since the start, bytes]`; a scrape that is not answered leaves none.
+    """
+
+    def __init__(self, url: str, seconds: float) -> None:
+        self.points: list[tuple[float, float]] = []
+        self._url, self._every_s = url, max(0.5, seconds / 180)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        started_ns = perf_counter_ns()
+        while not self._over.wait(self._every_s):
+            try:
+                rss = scrape(self._url).get("process_resident_memory_bytes")
+            except AmiraError:
+                continue
+            if rss is not None:
+                self.points.append((round((perf_counter_ns() - started_ns) / 1e9, 1), rss))
 
 
 def share_within(before: Samples, after: Samples, kind: str, seconds: str) -> float | None:

@@ -72,6 +72,7 @@ def _step(
             "cpu_cores": _delta(before, after, "process_cpu_seconds_total") / seconds,
             "cpu_s_per_audio_s": _per_audio(before, after),
             "rss_mib": after.get("process_resident_memory_bytes", 0.0) / 2**20,
+            "memory": _memory(stored.get("memory", [])),
             "partials_within_1_ms": share_within(before, after, "partial", "0.001"),
             "partials_within_10_ms": share_within(before, after, "partial", "0.01"),
             "batch": _ratio(before, after, "batch_size", "first-pass"),
@@ -157,6 +158,21 @@ def _wer(finals: list[dict[str, Any]], sessions: pd.DataFrame, record: dict[str,
     except NothingMeasuredError:
         return None
     return {"value": rate.value, "low": _finite(rate.low), "high": _finite(rate.high), "utterances": rate.utterances}
+
+
+WARM_UP = 0.2
+"""Share of a step in which memory may still grow: models, arenas and caches reach their size."""
+
+
+def _memory(points: list[list[float]]) -> dict[str, float] | None:
+    """Resident memory after the warm-up and at the end, medians over a tenth of the step each."""
+    rss = [value for _, value in points]
+    tenth = len(rss) // 10
+    if tenth < 3:
+        return None
+    first = round(WARM_UP * len(rss))
+    start, end = (float(np.median(part)) for part in (rss[first : first + tenth], rss[-tenth:]))
+    return {"start_mib": start / 2**20, "end_mib": end / 2**20, "growth": end / start - 1}
 
 
 def _finite(value: float) -> float | None:
