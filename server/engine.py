@@ -95,6 +95,8 @@ class Stream:
 
 
 Answer = tuple[Listener, str, tuple[Any, ...]]
+Item = tuple[str, Stream | None, Any, int]
+"""What is to be done, for which stream (`None`: the end), with what, and when that came."""
 
 
 class Engine:
@@ -106,7 +108,8 @@ class Engine:
         pipeline = recognizer.partials.pipeline
         self._settle = recognizer.finals.settle
         self._guess = self._settle if pipeline is None else lambda pcm, draft: pipeline.transcribe(pcm)
-        self._inbox: SimpleQueue[tuple[str, Stream | None, Any, int]] = SimpleQueue()
+        self._inbox: SimpleQueue[list[Item]] = SimpleQueue()
+        self._letter: list[Item] = []  # of this turn of the event loop
         self._streams: set[Stream] = set()
         self._busy: dict[Stream, None] = {}  # those that may have work, in the order in which they came
         self._answers: list[Answer] = []
@@ -122,30 +125,39 @@ class Engine:
 
     def open(self, stream: Stream) -> None:
         """Begin a session."""
-        self._inbox.put(("open", stream, None, 0))
+        self._write(("open", stream, None, 0))
 
     def audio(self, stream: Stream, data: bytes) -> None:
         """Audio in the client's encoding."""
         stream.received += len(data)
-        self._inbox.put(("audio", stream, data, perf_counter_ns()))
+        self._write(("audio", stream, data, perf_counter_ns()))
 
     def mark(self, stream: Stream, kind: str) -> None:
         """`flush` or `finish`."""
-        self._inbox.put((kind, stream, None, perf_counter_ns()))
+        self._write((kind, stream, None, perf_counter_ns()))
 
     def nudge(self, stream: Stream) -> None:
         """Look at a stream again: it was held back, perhaps just after its audio was dealt with."""
-        self._inbox.put(("look", stream, None, 0))
+        self._write(("look", stream, None, 0))
 
     def close(self, stream: Stream) -> None:
         """Forget a session; what it still waits for is dropped."""
         stream.closed = True
-        self._inbox.put(("close", stream, None, 0))
+        self._write(("close", stream, None, 0))
 
     def stop(self) -> None:
-        """End the thread."""
-        self._inbox.put(("stop", None, None, 0))
+        """End the thread; for any thread but the engine's."""
+        self._inbox.put([("stop", None, None, 0)])
         self._thread.join()
+
+    def _write(self, item: Item) -> None:
+        self._letter.append(item)
+        if len(self._letter) == 1 and self._loop is not None:
+            self._loop.call_soon(self._post)  # when the sockets that are ready now have been read
+
+    def _post(self) -> None:
+        letter, self._letter = self._letter, []
+        self._inbox.put(letter)
 
     # The engine's side.
 
@@ -171,13 +183,13 @@ class Engine:
 
     def _take(self, wait_s: float | None) -> bool:
         try:
-            item = self._inbox.get_nowait() if wait_s == 0 else self._inbox.get(timeout=wait_s)
+            letter = self._inbox.get_nowait() if wait_s == 0 else self._inbox.get(timeout=wait_s)
             while True:
-                kind, stream, payload, at_ns = item
-                if stream is None:
-                    return False
-                self._took(kind, stream, payload, at_ns)
-                item = self._inbox.get_nowait()
+                for kind, stream, payload, at_ns in letter:
+                    if stream is None:
+                        return False
+                    self._took(kind, stream, payload, at_ns)
+                letter = self._inbox.get_nowait()
         except Empty:
             return True
 
@@ -261,7 +273,7 @@ class Engine:
 
     def _submit(self, stream: Stream, job: Job) -> None:
         def done(outcome: Outcome) -> None:
-            self._inbox.put(("settled", stream, (job, outcome), 0))
+            self._inbox.put([("settled", stream, (job, outcome), 0)])
 
         def wanted() -> bool:
             return not stream.closed and (job.final or not job.stale)
@@ -322,11 +334,11 @@ class Engine:
     def _observe(self, done: Round) -> None:
         metrics = self._metrics
         if done.detected:
-            metrics.batch.labels("detector").observe(done.detected)
-            metrics.inference_s.labels("detector").observe(done.detect_ns / 1e9)
+            metrics.batch_of["detector"].observe(done.detected)
+            metrics.batch_s["detector"].observe(done.detect_ns / 1e9)
         if done.heard:
-            metrics.batch.labels("first-pass").observe(done.heard)
-            metrics.inference_s.labels("first-pass").observe(done.hear_ns / 1e9)
+            metrics.batch_of["first-pass"].observe(done.heard)
+            metrics.batch_s["first-pass"].observe(done.hear_ns / 1e9)
 
     def _hand_over(self) -> None:
         answers, self._answers = self._answers, []

@@ -12,6 +12,7 @@ from server.messages import Closing, Error, Final, Partial, Ready, ServerMessage
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 COMPUTE_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+BATCHED = ("detector", "first-pass")
 RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -76,6 +77,8 @@ class Metrics:
             "breaker_state", "Circuit breaker of the backend: 0 closed, 1 half-open, 2 open", registry=registry
         )
         self.ready = Gauge("ready", "Whether new sessions are taken", registry=registry)
+        self.batch_of = {stage: self.batch.labels(stage) for stage in BATCHED}
+        self.batch_s = {stage: self.inference_s.labels(stage) for stage in BATCHED}
         self.latency_partial = self.latency_s.labels("partial")
         self.latency_final = self.latency_s.labels("final")
         self._sent = {
