@@ -175,7 +175,7 @@ class Session:
         if self._first_pass is None or not self._hearing:
             return False
         segment = self._hearing[0]
-        return segment.end is not None or self._looked - segment.fed >= self._first_pass.chunk_samples
+        return segment.end is not None or self._hearable - segment.fed >= self._first_pass.chunk_samples
 
     @property
     def buffered_bytes(self) -> int:
@@ -273,7 +273,7 @@ class Session:
         while first_pass is not None and self._hearing:
             segment = self._hearing[0]
             chunk = first_pass.chunk_samples
-            stop = self._looked if segment.end is None else segment.end
+            stop = self._hearable if segment.end is None else segment.end
             available = stop - segment.fed
             if available >= chunk or (segment.end is not None and available > 0):
                 if segment.state is None:
@@ -290,10 +290,20 @@ class Session:
         segment, first_pass = self._hearing[0], self._first_pass
         if first_pass is None:
             raise RuntimeError("there is no first pass that could have understood anything")
-        stop = self._looked if segment.end is None else segment.end
+        stop = self._hearable if segment.end is None else segment.end
         segment.fed = min(segment.fed + first_pass.chunk_samples, stop)
         if segment.end is None:
-            self._say_partial(segment, partial, segment.fed, self._arrived_ns)
+            self._say_partial(segment, partial, segment.fed, self._arrival(segment.fed))
+
+    @property
+    def _hearable(self) -> int:
+        """How far the first pass may hear a segment that goes on: it need not wait for the detector's chunk to fill."""
+        received = self._marks[0][0] if self._marks else self._ring.stop
+        return max(self._looked, min(received, self._looked + self._chunk))
+
+    def _arrival(self, position: int) -> int:
+        """When the audio before `position` had arrived."""
+        return next((at_ns for stop, at_ns in self._arrivals if stop >= position), self._arrived_ns)
 
     def hear_again(self) -> None:
         """The first pass lost the state of the running segment: hear it again from its start."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -242,6 +243,47 @@ def test_a_lost_first_pass_hears_the_segment_again() -> None:
     [job] = session.take_jobs()
     assert job.draft is not None
     assert job.draft[0].text == "heard 1000 ms"
+
+
+def test_the_first_pass_does_not_wait_for_the_detectors_chunk_to_fill() -> None:
+    """1,600 samples of a message are 3.1 chunks of the detector and one of the first pass: it hears them at once."""
+    session = session_of(Partials(NullPass()))
+    batcher = Batcher(Loudness(), NullPass())  # type: ignore[arg-type]
+    heard = []
+    for number in range(1, 11):
+        session.push(talk(("loud", 0.1)), number)
+        heard += [(event.audio_ms, event.arrived_ns) for event in play(session, batcher)]
+    assert heard == [(100 * number, number) for number in range(1, 11)]
+
+
+def test_ten_hours_of_silence_take_no_memory_and_no_second_look() -> None:
+    looks = 0
+
+    class Counting(Loudness):
+        chunk_samples = 8_000
+
+        def probabilities(self, states: object, chunks: np.ndarray) -> np.ndarray:
+            nonlocal looks
+            looks += len(chunks)
+            return np.zeros(len(chunks), np.float32)
+
+    session = session_of(Partials(NullPass(), Regrow(9_600, 0.3)), detector=Counting())
+    batcher = Batcher(Counting(), NullPass())  # type: ignore[arg-type]
+    second, memory = np.zeros(16_000, np.int16), []
+    for number in range(36_000):
+        session.push(second, number)
+        while not batcher.round([session]).idle:
+            pass
+        assert not session.take_jobs()
+        assert not session.take_events()
+        if number in (60, 35_999):
+            memory.append((session.buffered_bytes, len(pickle.dumps(session.__dict__))))
+    assert looks == 2 * 36_000
+    assert memory[1][0] == memory[0][0] <= 65_536
+    assert memory[1][1] <= memory[0][1] + 64  # numbers have more digits
+    session.finish(36_000)
+    [final] = play(session, batcher)
+    assert (final.text, final.audio_ms) == ("", 36_000_000)
 
 
 def test_growing_partials_are_bounded_and_stable() -> None:
