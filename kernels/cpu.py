@@ -10,8 +10,11 @@ CPUINFO = Path("/proc/cpuinfo")
 NEEDS: dict[str, frozenset[str]] = {
     "avx2": frozenset({"avx2", "fma"}),
     "avx512": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
+    "avx512-vnni": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}),
 }
 """CPU features by implementation, in Linux's spelling."""
+LINUX_NAMES = {"avx512vnni": "avx512_vnni"}
+"""What Linux calls the features that LLVM spells otherwise."""
 
 
 def parse_features(cpuinfo: str) -> frozenset[str]:
@@ -25,12 +28,12 @@ def parse_features(cpuinfo: str) -> frozenset[str]:
 
 @cache
 def features() -> frozenset[str]:
-    """The features of this machine's CPU: from Linux where it is, else from LLVM (slower, the same names)."""
+    """The features of this machine's CPU: from Linux where it is, else from LLVM (slower)."""
     if CPUINFO.exists():
         return parse_features(CPUINFO.read_text())
     from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
 
-    return frozenset(name for name, present in get_host_cpu_features().items() if present)
+    return frozenset(LINUX_NAMES.get(name, name) for name, on in get_host_cpu_features().items() if on)
 
 
 def missing(implementation: str, have: frozenset[str] | None = None) -> list[str]:

@@ -51,6 +51,23 @@ def multiply(
 
 
 @simd.shared
+def multiply_exactly(
+    a: Any, a_at: int, a_stride: int, rows: int, depth: int,
+    b: Any, b_at: int,
+    c: Any, c_at: int, c_stride: int, columns: int,
+    scale: Any, zero: Any, offsets: Any, bias: Any, column: int,
+    codes: Any, steps: Any, sums: Any,
+    accumulate: bool, lanes: int,
+) -> None:  # fmt: skip
+    """`multiply` for packed panels, with the arguments of `kernels.simd_codes.multiply`; nothing is rounded."""
+    simd.target(lanes)
+    multiply(
+        a, a_at, a_stride, rows, depth, b, b_at, depth * 32, c, c_at, c_stride, columns,
+        scale, zero, bias, column, accumulate, lanes,
+    )  # fmt: skip
+
+
+@simd.shared
 def layer_norm(
     x: Any, x_at: int, y: Any, y_at: int, rows: int, width: int, gain: Any, gain_at: int, lanes: int
 ) -> None:

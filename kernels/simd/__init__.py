@@ -9,6 +9,7 @@ object's own flags in machine code. Loads and stores assume no alignment.
 
 from kernels.simd.arrays import memcpy, overlap, prefetch, usable
 from kernels.simd.base import Vector, inlined, shared, target
+from kernels.simd.codes import code_rows
 from kernels.simd.lanes import (
     add,
     any_nan,
@@ -39,9 +40,9 @@ from kernels.simd.lanes import (
     to_int32,
     total,
 )
-from kernels.simd.memory import at, int16_at, load, load_int16, load_part, put, store, store_part
+from kernels.simd.memory import at, int16_at, load, load_int16, load_part, put, store, store_codes, store_part
 from kernels.simd.objects import array_of, bytes_of, call_with, is_array_of, new_int, tuple_item, type_of
-from kernels.simd.product import product_rows
+from kernels.simd.product import product_rows, steady_rows
 from kernels.simd.tiles import transpose_tile
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "bytes_of",
     "call_with",
     "choose",
+    "code_rows",
     "div",
     "equal",
     "fma",
@@ -87,7 +89,9 @@ __all__ = [
     "shr",
     "smallest",
     "splat",
+    "steady_rows",
     "store",
+    "store_codes",
     "store_part",
     "sub",
     "target",

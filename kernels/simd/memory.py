@@ -8,6 +8,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 
 from kernels.simd.base import (
+    I8,
     I16,
     I32,
     I64,
@@ -65,6 +66,19 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = address(context, builder, array, arguments[0], arguments[1], arguments[2].type)
         builder.store(arguments[2], pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), emit
+
+
+@intrinsic
+def store_codes(typing: Any, array: Any, index: Any, vector: Any) -> Any:
+    """Write int32 lanes, all of them in [0, 255], as bytes to `array` from flat `index` on."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        codes = builder.trunc(arguments[2], ir.VectorType(I8, vector.lanes))
+        pointer = address(context, builder, array, arguments[0], arguments[1], codes.type)
+        builder.store(codes, pointer, align=1)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), emit

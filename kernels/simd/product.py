@@ -26,6 +26,8 @@ from kernels.simd.base import (
 
 TILE_ROWS = {8: 6, 16: 12}
 """Rows of a tile by the number of lanes: with two vectors of each row the sums fill the registers."""
+STEADY_ROWS = 3
+"""Rows of a tile of `steady_rows`: four chains of sums each fill the registers of sixteen lanes."""
 
 
 @dataclass(slots=True)
@@ -114,22 +116,11 @@ class _Tile:
         return builder.sitofp(builder.sub(wide, self.zeros[vector]), self.kind)
 
 
-@intrinsic
-def product_rows(
-    typing: Any,
-    a: Any, a_at: Any, a_stride: Any,
-    b: Any, b_at: Any, depth: Any,
-    c: Any, c_at: Any, c_stride: Any,
-    scale: Any, zero: Any, bias: Any, column: Any,
-    rows: Any, lanes: Any, accumulate: Any,
+def _typed(
+    most: int, chains: dict[int, int],
+    a: Any, b: Any, c: Any, scale: Any, zero: Any, bias: Any, lanes: Any, accumulate: Any,
 ) -> Any:  # fmt: skip
-    """`c = (a @ (b - zero)) * scale + bias`, for 1 to `TILE_ROWS[lanes]` rows and twice `lanes` columns.
-
-    a: float32; row i begins at flat `a_at + i * a_stride` and has `depth` elements. Rows may overlap.
-    b: float32 or int8; row k of the panel begins at flat `b_at + k * PANEL`.
-    c: float32; row i begins at flat `c_at + i * c_stride`; with `accumulate` the result is added to it.
-    scale, zero, bias: float32, int32, float32, from `column` on; float32 panels are neither shifted nor scaled.
-    """
+    """The signature of a product and what writes it, for tiles of up to `most` rows with so many chains each."""
     integers = b.dtype != types.float32
     count = lanes.literal_value
     kind, whole = ir.VectorType(F32, count), ir.VectorType(I32, count)
@@ -157,7 +148,7 @@ def product_rows(
                 vectors_of(zero, zero_, whole) if integers else [],
                 fma,
                 builder.mul(depth_, I64(PANEL)) if integers else None,
-            ).sums(depth_, {1: 4, 2: 2, 3: 2}.get(size, 1))
+            ).sums(depth_, chains.get(size, 1))
             gains = vectors_of(scale, scale_, kind) if integers else []
             offsets = vectors_of(bias, bias_, kind)
             for index, value in enumerate(sums):
@@ -172,7 +163,7 @@ def product_rows(
 
         leave = builder.append_basic_block("product.done")
         choice = builder.switch(rows_, leave)
-        for size in range(1, TILE_ROWS[count] + 1):
+        for size in range(1, most + 1):
             block = builder.append_basic_block(f"product.rows{size}")
             choice.add_case(I64(size), block)
             builder.position_at_end(block)
@@ -184,3 +175,36 @@ def product_rows(
     i = types.intp
     places = (a, i, i, b, i, i, c, i, i, scale, zero, bias, i, i)
     return types.void(*places, lanes, accumulate), emit
+
+
+@intrinsic
+def product_rows(
+    typing: Any,
+    a: Any, a_at: Any, a_stride: Any,
+    b: Any, b_at: Any, depth: Any,
+    c: Any, c_at: Any, c_stride: Any,
+    scale: Any, zero: Any, bias: Any, column: Any,
+    rows: Any, lanes: Any, accumulate: Any,
+) -> Any:  # fmt: skip
+    """`c = (a @ (b - zero)) * scale + bias`, for 1 to `TILE_ROWS[lanes]` rows and twice `lanes` columns.
+
+    a: float32; row i begins at flat `a_at + i * a_stride` and has `depth` elements. Rows may overlap.
+    b: float32 or int8; row k of the panel begins at flat `b_at + k * PANEL`.
+    c: float32; row i begins at flat `c_at + i * c_stride`; with `accumulate` the result is added to it.
+    scale, zero, bias: float32, int32, float32, from `column` on; float32 panels are neither shifted nor scaled.
+    """
+    return _typed(TILE_ROWS[lanes.literal_value], {1: 4, 2: 2, 3: 2}, a, b, c, scale, zero, bias, lanes, accumulate)
+
+
+@intrinsic
+def steady_rows(
+    typing: Any,
+    a: Any, a_at: Any, a_stride: Any,
+    b: Any, b_at: Any, depth: Any,
+    c: Any, c_at: Any, c_stride: Any,
+    scale: Any, zero: Any, bias: Any, column: Any,
+    rows: Any, lanes: Any, accumulate: Any,
+) -> Any:  # fmt: skip
+    """`product_rows` for 1 to `STEADY_ROWS` rows, each summed in the same order however many there are."""
+    chains = dict.fromkeys(range(1, STEADY_ROWS + 1), 4)
+    return _typed(STEADY_ROWS, chains, a, b, c, scale, zero, bias, lanes, accumulate)

@@ -1,4 +1,4 @@
-"""`acoustic/simd@fp32`: Moonshine in our own compiled loops (`pipelines.acoustic.simd_loops`), without ONNX Runtime."""
+"""`acoustic/simd@fp32` and `@int8`: Moonshine in our own compiled loops (`simd_loops`), without ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kernels import cpu
 from kernels.buffers import aligned_block
+from kernels.dense import column_sums, grouped
 from pipelines.acoustic import simd_loops
 from pipelines.acoustic.moonshine import MoonshineAed
 from pipelines.contracts import SAMPLE_RATE, Encoded, EncoderDecoderModel, Float32
@@ -46,6 +47,8 @@ class _State:
     cache: tuple[Float32, Float32]
     scratch: Float32
     logits: Float32
+    rounding: Arrays
+    """Codes, steps and sums of a step's rows."""
     frames: int
     capacity: int
     max_tokens: int
@@ -53,11 +56,14 @@ class _State:
 
 
 class SimdAed(MoonshineAed):
-    """Moonshine on one thread, every product from the shipped int8 weights with FP32 arithmetic."""
+    """Moonshine on one thread, every product from the shipped int8 weights with FP32 arithmetic.
+
+    With `rounded`, the decoder's steps multiply integers: activations are rounded to 8 bits, row by row.
+    """
 
     max_step_tokens = MAX_STEP_TOKENS
 
-    def __init__(self, context: Context, lanes: int) -> None:
+    def __init__(self, context: Context, lanes: int, rounded: bool = False) -> None:
         folder = context.folder
         super().__init__(context.buffers, folder / "tokenizer.bin")
         arrays = _load(folder / PANELS)
@@ -66,9 +72,15 @@ class SimdAed(MoonshineAed):
             tuple(arrays[f"{group}.{part}"] for part in ("weights", "scale", "zero", "bias", "gains"))
             for group in ("encoder", "cross", "step")
         )
+        self._rounded = rounded
+        self._offsets = np.zeros(0, np.int32)
+        if rounded:
+            weights, *rest = self._step_weights
+            self._offsets = _aligned(np.concatenate([128 * column_sums(*part) for part in _matrices(weights)]))
+            self._step_weights = (_aligned(np.concatenate([grouped(*part) for part in _matrices(weights)])), *rest)
         self._encoder = simd_loops.encoder_loop(lanes).call
         self._cross = simd_loops.cross_loop(lanes).call
-        self._step = simd_loops.step_loop(lanes).call
+        self._step = simd_loops.step_loop(lanes, rounded).call
         self._nothing = _aligned(np.zeros(MAX_POSITIONS, np.float32))
         self._angles = _aligned(rotary_table(MAX_POSITIONS))
 
@@ -94,8 +106,8 @@ class SimdAed(MoonshineAed):
         capacity = simd_loops.panels_of(max_tokens)
         with ExitStack() as stack:
 
-            def lease(size: int) -> Any:
-                return stack.enter_context(self._buffers.lease((size,), np.float32))
+            def lease(size: int, kind: npt.DTypeLike = np.float32) -> Any:
+                return stack.enter_context(self._buffers.lease((size,), kind))
 
             cross = (lease(places * simd_loops.panels_of(frames) * HEAD_WIDTH), lease(places * frames * 64))
             cache = (lease(places * capacity * HEAD_WIDTH), lease(places * capacity * 64))
@@ -105,9 +117,13 @@ class SimdAed(MoonshineAed):
                     frames * 2 * WIDTH,
                 )
             )
-            logits = lease(min(MAX_STEP_TOKENS, max_tokens) * VOCABULARY)
+            rows = min(MAX_STEP_TOKENS, max_tokens)
+            logits = lease(rows * VOCABULARY)
+            rounding: Arrays = (lease(rows * 4 * WIDTH, np.uint8), lease(rows), lease(rows, np.int32))
+            if self._rounded:
+                cache[1][:] = 0
             _done(self._cross(encoded.hidden.reshape(-1), *self._cross_weights, scratch, *cross))
-            yield _State(cross, cache, scratch, logits, frames, capacity, max_tokens)
+            yield _State(cross, cache, scratch, logits, rounding, frames, capacity, max_tokens)
 
     def step(self, state: _State, tokens: Sequence[int]) -> Float32:
         """See `pipelines.contracts.EncoderDecoderModel.step`.
@@ -127,7 +143,7 @@ class SimdAed(MoonshineAed):
         _done(
             self._step(
                 ids, past, *self._step_weights, self._nothing, self._angles, *state.cross, state.frames, *state.cache,
-                state.capacity, state.scratch, state.logits,
+                state.capacity, state.scratch, state.logits, self._offsets, *state.rounding,
             )
         )  # fmt: skip
         state.length += count
@@ -138,6 +154,14 @@ class SimdAed(MoonshineAed):
         if not 0 <= length <= state.length:
             raise ValueError(f"cannot go back to {length} tokens: {state.length} were fed")
         state.length = length
+
+
+def _matrices(weights: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[Any], int]]:
+    """The matrices of a decoder step (see `pipelines.models.panels`), each with the number of its inputs."""
+    at = 0
+    for inputs, outputs in [*[(WIDTH, 14 * WIDTH), (4 * WIDTH, WIDTH)] * LAYERS, (WIDTH, VOCABULARY)]:
+        yield weights[at : at + inputs * outputs], inputs
+        at += inputs * outputs
 
 
 def _done(result: int) -> None:
@@ -193,3 +217,26 @@ class SimdFp32(Variant):
     @contextmanager
     def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
         yield SimdAed(context, next(lanes for name, lanes in _LANES.items() if not cpu.missing(name)))
+
+
+class SimdInt8(Variant):
+    """`acoustic/simd@int8`."""
+
+    id = "acoustic/simd@int8"
+    summary = "as simd@fp32, but decoder steps multiply integers (8-bit activations); many tokens cost little more"
+    families = ("aed",)
+
+    @classmethod
+    def available(cls) -> Unavailable | None:
+        """Whether the CPU has the instruction that it is made of."""
+        if missing := cpu.missing("avx512-vnni"):
+            return Unavailable(
+                f"this CPU lacks {', '.join(missing)}",
+                "Use a CPU with AVX-512 VNNI (Intel Ice Lake, AMD Zen 4 and later), or acoustic/simd@fp32.",
+            )
+        return None
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
+        yield SimdAed(context, _LANES["avx512"], rounded=True)

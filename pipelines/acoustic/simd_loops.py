@@ -178,26 +178,35 @@ def step_scratch(tokens: int, frames: int, max_tokens: int) -> int:
     return tokens * (2 * WIDTH + 8 * WIDTH + PADDED + panels_of(max(frames, max_tokens)))
 
 
-def step_loop(lanes: int) -> Loop:
+def step_loop(lanes: int, rounded: bool) -> Loop:
     """One decoder step; returns how many tokens there are now.
 
     `(tokens, past, weights, scale, zero, bias, gains, nothing, angles, cross_keys, cross_values, frames, keys, values,
-    capacity, scratch, logits)`, with
+    capacity, scratch, logits, offsets, codes, steps, sums)`, with
     tokens: int64 (n,), which follow `past` earlier ones; cross_keys, cross_values: as `cross_loop` fills them for
     `frames`; keys, values: the same for up to `capacity` (a multiple of 32) tokens; logits: float32 (n * 32768,).
+
+    With `rounded`, the rows of every product are rounded to 8 bits (`kernels.simd_codes`): the weights are then
+    grouped panels with their `offsets`; codes, steps, sums: uint8 (n * 4 * WIDTH,), float32 (n,) and int32 (n,) to
+    round in; `values` must be finite everywhere. A step of many tokens gives bit for bit what single ones give.
     """
-    from kernels import simd, simd_dense
+    from kernels import dense, simd, simd_codes, simd_dense
+
+    product, attend = (
+        (simd_codes.multiply, simd_codes.attend) if rounded else (simd_dense.multiply_exactly, simd_dense.attend)
+    )
+    group = dense.GROUP if rounded else 1
 
     width, heads, head_width, layers, pairs, padded = WIDTH, HEADS, HEAD_WIDTH, LAYERS, PAIRS, PADDED
     vocabulary = moonshine.VOCABULARY
 
     @compile_loop(
         f"int64(int64[::1], int64, {_WEIGHTS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, int64, "
-        f"{_FLOATS}, {_FLOATS}, int64, {_FLOATS}, {_FLOATS})"
+        f"{_FLOATS}, {_FLOATS}, int64, {_FLOATS}, {_FLOATS}, int32[::1], uint8[::1], {_FLOATS}, int32[::1])"
     )
     def loop(  # type: ignore[no-untyped-def]
         tokens, past, weights, scale, zero, bias, gains, nothing, angles, cross_keys, cross_values, frames,
-        keys, values, capacity, scratch, logits,
+        keys, values, capacity, scratch, logits, offsets, codes, steps, sums,
     ):  # fmt: skip
         simd.target(lanes)
         rows = tokens.size
@@ -206,15 +215,19 @@ def step_loop(lanes: int) -> Loop:
             return -1
         if keys.size < layers * heads * capacity * head_width or values.size < layers * heads * capacity * 64:
             return -1
+        if group > 1 and (codes.size < rows * 4 * width or steps.size < rows or sums.size < rows):
+            return -1
         table = layers * 18 * width * width  # where the embeddings begin among the weights
         for row in range(rows):
             token = tokens[row]
             if token < 0 or token >= vocabulary:
                 return -2
-            start = table + token // 32 * width * 32 + token % 32
+            start = table + token // 32 * width * 32 + token % 32 * group
             place = layers * 15 * width + token
             for i in range(width):
-                scratch[row * width + i] = (weights[start + i * 32] - zero[place]) * scale[place]
+                scratch[row * width + i] = (weights[start + i // group * 32 * group + i % group] - zero[place]) * scale[
+                    place
+                ]
         x, normed = 0, rows * width
         wide = normed + rows * width
         mixed = wide + rows * 8 * width
@@ -223,9 +236,9 @@ def step_loop(lanes: int) -> Loop:
         at = column = gain = 0
         for layer in range(layers):
             simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain, lanes)
-            simd_dense.multiply(
-                scratch, normed, width, rows, width, weights, at, width * 32, scratch, wide, 3 * width, 3 * width,
-                scale, zero, bias, column, False, lanes,
+            product(
+                scratch, normed, width, rows, width, weights, at, scratch, wide, 3 * width, 3 * width,
+                scale, zero, offsets, bias, column, codes, steps, sums, False, lanes,
             )  # fmt: skip
             at += width * 3 * width
             column += 3 * width
@@ -237,57 +250,57 @@ def step_loop(lanes: int) -> Loop:
                     scratch, query + width, query + 2 * width, 3 * width, rows, past,
                     keys, k_at, values, v_at, capacity, head_width,
                 )  # fmt: skip
-                simd_dense.attend(
+                attend(
                     scratch, query, 3 * width, rows, keys, k_at, values, v_at, capacity, total, past + 1,
                     scratch, scores, scratch, mixed + head * head_width, padded, head_width,
                     scale, zero, nothing, lanes,
                 )  # fmt: skip
-            simd_dense.multiply(
-                scratch, mixed, padded, rows, width, weights, at, width * 32, scratch, x, width, width,
-                scale, zero, bias, column, True, lanes,
+            product(
+                scratch, mixed, padded, rows, width, weights, at, scratch, x, width, width,
+                scale, zero, offsets, bias, column, codes, steps, sums, True, lanes,
             )  # fmt: skip
             at += width * width
             column += width
             simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain + width, lanes)
-            simd_dense.multiply(
-                scratch, normed, width, rows, width, weights, at, width * 32, scratch, wide, width, width,
-                scale, zero, bias, column, False, lanes,
+            product(
+                scratch, normed, width, rows, width, weights, at, scratch, wide, width, width,
+                scale, zero, offsets, bias, column, codes, steps, sums, False, lanes,
             )  # fmt: skip
             at += width * width
             column += width
             for head in range(heads):
                 place = layer * heads + head
-                simd_dense.attend(
+                attend(
                     scratch, wide + head * head_width, width, rows,
                     cross_keys, place * frame_panels * head_width, cross_values, place * frames * 64, frames, frames,
                     frames, scratch, scores, scratch, mixed + head * head_width, padded, head_width,
                     scale, zero, nothing, lanes,
                 )  # fmt: skip
-            simd_dense.multiply(
-                scratch, mixed, padded, rows, width, weights, at, width * 32, scratch, x, width, width,
-                scale, zero, bias, column, True, lanes,
+            product(
+                scratch, mixed, padded, rows, width, weights, at, scratch, x, width, width,
+                scale, zero, offsets, bias, column, codes, steps, sums, True, lanes,
             )  # fmt: skip
             at += width * width
             column += width
             simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain + 2 * width, lanes)
-            simd_dense.multiply(
-                scratch, normed, width, rows, width, weights, at, width * 32, scratch, wide, 8 * width, 8 * width,
-                scale, zero, bias, column, False, lanes,
+            product(
+                scratch, normed, width, rows, width, weights, at, scratch, wide, 8 * width, 8 * width,
+                scale, zero, offsets, bias, column, codes, steps, sums, False, lanes,
             )  # fmt: skip
             at += width * 8 * width
             column += 8 * width
             simd_dense.swiglu(scratch, wide, rows, 4 * width, lanes)
-            simd_dense.multiply(
-                scratch, wide, 8 * width, rows, 4 * width, weights, at, 4 * width * 32, scratch, x, width, width,
-                scale, zero, bias, column, True, lanes,
+            product(
+                scratch, wide, 8 * width, rows, 4 * width, weights, at, scratch, x, width, width,
+                scale, zero, offsets, bias, column, codes, steps, sums, True, lanes,
             )  # fmt: skip
             at += 4 * width * width
             column += width
             gain += 3 * width
         simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain, lanes)
-        simd_dense.multiply(
-            scratch, normed, width, rows, width, weights, at, width * 32, logits, 0, vocabulary, vocabulary,
-            scale, zero, bias, column, False, lanes,
+        product(
+            scratch, normed, width, rows, width, weights, at, logits, 0, vocabulary, vocabulary,
+            scale, zero, offsets, bias, column, codes, steps, sums, False, lanes,
         )  # fmt: skip
         return total
 

@@ -53,14 +53,20 @@ def model(name: str) -> Iterator[EncoderDecoderModel]:
 
 @pytest.mark.parametrize(
     "acoustic",
-    ["ort@shipped", "ort@folded", "ort@fp32", "ort-shortlist@fp32", "ort@int8", "simd@fp32"],
+    ["ort@shipped", "ort@folded", "ort@fp32", "ort-shortlist@fp32", "ort@int8", "simd@fp32", "simd@int8"],
 )
 def test_beckett(acoustic: str, pcm: bytes) -> None:
+    skip_where_unavailable(f"acoustic/{acoustic}")
     with pipeline(acoustic=acoustic, **PARTS) as opened:
         transcript = opened.transcribe(pcm)
     assert transcript.text == BECKETT
     assert transcript.steps == len(transcript.hypotheses[0].tokens) + 1
     assert [span.stage for span in transcript.spans] == ["ingest", "acoustic", "decode"]
+
+
+def skip_where_unavailable(variant: str) -> None:
+    if problem := get(variant).available():
+        pytest.skip(f"{problem.reason} {problem.remedy}")
 
 
 def test_beckett_by_the_peer(pcm: bytes) -> None:
@@ -114,6 +120,25 @@ def test_several_tokens_at_once_equal_one_by_one(groups: list[list[int]], name: 
     with model(name) as ours:
         expected = logits(ours, samples[:, :32_000], [[token] for token in TOKENS])
         np.testing.assert_allclose(logits(ours, samples[:, :32_000], groups), expected, atol=2e-3)
+
+
+def test_a_rounded_step_gives_the_same_bits_however_many_tokens_it_takes(samples: Float32) -> None:
+    skip_where_unavailable("acoustic/simd@int8")
+    with model("simd@int8") as ours, model("simd@fp32") as exact:
+        batch = AudioBatch(samples[:, :32_000], np.array([32_000]))
+        tokens = [*TOKENS, *range(400, 434)]  # past a whole panel of keys
+        with ours.encode(batch) as encoded, ours.open(encoded, 64) as state:
+            expected = np.concatenate([ours.step(state, [token]).copy() for token in tokens])
+            for group in (2, 5, 13):
+                ours.rewind(state, 0)
+                for start in range(0, len(tokens), group):
+                    taken = tokens[start : start + group]
+                    found = ours.step(state, [*taken, 7, 8])[: len(taken)]  # two that are taken back
+                    assert np.array_equal(found, expected[start : start + group])
+                    ours.rewind(state, start + len(taken))
+        reference = logits(exact, samples[:, :32_000], [TOKENS])
+    errors = np.linalg.norm(expected[: len(TOKENS)] - reference, axis=1) / np.linalg.norm(reference, axis=1)
+    assert errors.max() < 0.1
 
 
 def test_shortlist_has_the_same_best_tokens(samples: Float32) -> None:

@@ -41,8 +41,10 @@ def perturbed(text: str, rng: random.Random) -> list[str]:
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("variant", ["acoustic/ort-shortlist@fp32", "acoustic/simd@fp32", "acoustic/ort@int8"])
+@pytest.mark.parametrize("variant", ["acoustic/ort-shortlist@fp32", "acoustic/simd@fp32", "acoustic/simd@int8"])
 def test_text_is_greedys_token_for_token(variant: str) -> None:
+    if problem := registry.get(variant).available():
+        pytest.skip(f"{problem.reason} {problem.remedy}")
     rng = random.Random(7)
     clips = [clip for clip in load_corpus("starter").clips if clip.duration_s < 8][:CLIPS]
     assert clips

@@ -13,15 +13,17 @@ from pipelines import registry
 from pipelines.errors import AmiraError
 from tests.unit.kernel_sets import kernel_set
 
+AVX_512 = ["avx512bw", "avx512dq", "avx512f", "avx512vl"]
 ZEN_4 = "avx2 fma avx512f avx512bw avx512dq avx512vl sse2"
 
 
 @pytest.mark.parametrize(
     ("flags", "lacking"),
     [
-        (ZEN_4, {"avx2": [], "avx512": []}),
-        ("sse2 avx2 fma", {"avx2": [], "avx512": ["avx512bw", "avx512dq", "avx512f", "avx512vl"]}),
-        ("sse2 avx2", {"avx2": ["fma"], "avx512": ["avx512bw", "avx512dq", "avx512f", "avx512vl"]}),
+        (f"{ZEN_4} avx512_vnni", {"avx2": [], "avx512": [], "avx512-vnni": []}),
+        (ZEN_4, {"avx2": [], "avx512": [], "avx512-vnni": ["avx512_vnni"]}),
+        ("sse2 avx2 fma", {"avx2": [], "avx512": AVX_512, "avx512-vnni": sorted([*AVX_512, "avx512_vnni"])}),
+        ("sse2 avx2", {"avx2": ["fma"], "avx512": AVX_512, "avx512-vnni": sorted([*AVX_512, "avx512_vnni"])}),
     ],
 )
 def test_features_come_from_the_flags_line(flags: str, lacking: dict[str, list[str]]) -> None:
@@ -37,7 +39,7 @@ def test_a_cpuinfo_without_flags_has_no_features() -> None:
 def test_the_machine_agrees_with_llvm() -> None:
     from llvmlite.binding import get_host_cpu_features
 
-    seen_by_llvm = {name for name, present in get_host_cpu_features().items() if present}
+    seen_by_llvm = {cpu.LINUX_NAMES.get(name, name) for name, on in get_host_cpu_features().items() if on}
     for needed in set.union(*map(set, cpu.NEEDS.values())):
         assert (needed in cpu.features()) == (needed in seen_by_llvm)
 
