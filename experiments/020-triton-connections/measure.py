@@ -243,8 +243,8 @@ def interval(logs: np.ndarray) -> str:
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def report() -> None:
-    """Write `result.md` from the stored samples."""
+def document() -> str:
+    """`result.md`, from the stored samples."""
     frame = pd.read_parquet(HERE / "samples.parquet")
     rates = pd.read_json(HERE / "rates.jsonl", lines=True)
     stages = pd.read_parquet(HERE / "stages.parquet")
@@ -281,8 +281,7 @@ def report() -> None:
     lines += ["| connection | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for kind, part in stages.groupby("kind"):
         lines.append(f"| {kind} | " + " | ".join(f"{part[name].median() / 1e3:.0f}" for name in names) + " |")
-    (HERE / "result.md").write_text("\n".join(lines) + "\n", "utf-8")
-    print("\n".join(lines))
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
@@ -290,4 +289,5 @@ if __name__ == "__main__":
     parser.add_argument("--report", action="store_true", help="only write result.md from the stored samples")
     if not parser.parse_args().report:
         measure()
-    report()
+    (HERE / "result.md").write_text(document(), "utf-8")
+    print(document())

@@ -93,8 +93,8 @@ def measure() -> None:
     pd.concat(frames).to_parquet(HERE / "samples.parquet", compression="zstd")
 
 
-def report() -> None:
-    """Write `result.md`: the table, and the knee.
+def document() -> str:
+    """`result.md`: the table, and the knee.
 
     The knee is the setting with the best rate over its latency at its best number of callers (Kleinrock's power:
     throughput divided by response time), over all settings.
@@ -117,8 +117,7 @@ def report() -> None:
         lines.append(f"| {', '.join(map(str, setting))} | " + " | ".join(row) + " |")
     batch, delay_us, instances, callers = cells.power.idxmax()
     lines += ["", f"Knee: batch {batch}, delay {delay_us} us, {instances} instance(s), at {callers} callers."]
-    (HERE / "result.md").write_text("\n".join(lines) + "\n", "utf-8")
-    print("\n".join(lines))
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
@@ -126,4 +125,5 @@ if __name__ == "__main__":
     parser.add_argument("--report", action="store_true", help="only write result.md from the stored samples")
     if not parser.parse_args().report:
         measure()
-    report()
+    (HERE / "result.md").write_text(document(), "utf-8")
+    print(document())

@@ -19,7 +19,8 @@ def performance(
 ) -> None:
     """Fill the blocks of a document from stored runs: <!-- amira ladder reports/default --> ... <!-- /amira -->.
 
-    Kinds of blocks: ladder, comparisons, accuracy, ledger (a run each), calibration (of the gate).
+    Kinds of blocks: ladder, beside, comparisons, accuracy, decoders, ledger (of a run each), load, faults, calibration
+    (of the gate), excerpt (FILE#MARKER or FILE#NUMBER: a table of a document that another command makes).
     """
     from harness.report.performance import DOCUMENT, filled_in
     from pipelines.errors import AmiraError

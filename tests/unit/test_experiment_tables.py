@@ -35,6 +35,13 @@ def test_tables_say_what_the_stored_result_says(script: str, monkeypatch: pytest
     assert filled_in(text, tables) == text, f"run: .venv/bin/python experiments/{script} --show"
 
 
+@pytest.mark.parametrize("script", ["020-triton-connections/measure.py", "021-triton-batching/measure.py"])
+def test_documents_say_what_the_stored_samples_say(script: str) -> None:
+    module = load(script)
+    stored = (EXPERIMENTS / script).with_name("result.md").read_text("utf-8")
+    assert module.document() == stored, f"run: .venv/bin/python experiments/{script} --report"
+
+
 def test_a_document_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks the markers <!-- rates -->"):
         filled_in("no table here", {"rates": "| a |"})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from harness.report.blocks import BAR, KINDS
 from harness.report.performance import BLOCK, DOCUMENT, filled_in
 from pipelines.errors import AmiraError
 from pipelines.paths import home
@@ -18,24 +20,52 @@ def test_the_committed_document_is_not_stale() -> None:
 
 
 def test_every_number_of_the_committed_tables_names_its_run() -> None:
-    for block in BLOCK.finditer((home() / DOCUMENT).read_text()):
-        assert block["path"].startswith("reports/")
-        assert f"({block['path']}/" in block["body"]
+    """Each cell that holds a number links to a file that is there."""
+    text = (home() / DOCUMENT).read_text()
+    links = dict(re.findall(r"^\[([^\]]+)\]: (\S+)$", text, re.MULTILINE))
+    blocks = list(BLOCK.finditer(text))
+    assert {block["kind"] for block in blocks} == set(KINDS)
+    for block in blocks:
+        rows = re.findall(r"(?<=[-:]\|\n)((?:\|.*\n)+)", block["body"])
+        assert rows, block["path"]
+        for row in "".join(rows).splitlines():
+            for cell in BAR.split(row.strip("|"))[1:]:
+                if any(char.isdigit() for char in cell):
+                    name = cell.strip().rpartition("][")[2].rstrip("]")
+                    assert (home() / links[name]).is_file(), f"{block['path']}: {cell}"
 
 
 def test_a_block_is_filled_from_its_run(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     document = tmp_path / "doc.md"
-    for kind in ("ladder", "comparisons", "accuracy"):
+    for kind in ("ladder", "comparisons", "accuracy", "beside"):
         document.write_text(f"before\n<!-- amira {kind} {run.name} -->\nold 1.23\n<!-- /amira -->\nafter\n")
         text = filled_in(document)
         assert text.startswith("before\n")
         assert text.endswith("<!-- /amira -->\nafter\n")
         assert "old 1.23" not in text
-        assert "INT8 matrix products" in text
-        assert f"({run.name}/report.md)" in text
+        assert "moonshine-cpp's own engine" in text if kind == "beside" else "INT8 matrix products" in text
+        assert f"[{run.name}]: {run.name}/report.md" in text
         document.write_text(text)
         assert filled_in(document) == text
+
+
+def test_an_excerpt_is_a_table_of_another_document(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    table = "| a | b |\n|---|---|\n| row 1 | 2 |\n| row 3 | none |\n"
+    (folder / "made.md").write_text(
+        f"text\n\n{table}\nmore\n\n<!-- second -->\n{table.replace('2', '7')}<!-- end second -->\n"
+    )
+    document = tmp_path / "doc.md"
+    for name, number in (("1", "2"), ("second", "7")):
+        document.write_text(f"<!-- amira excerpt x/made.md#{name} -->\n<!-- /amira -->\n")
+        text = filled_in(document)
+        assert f"| row 1 | [{number}][x] |\n| row 3 | none |\n" in text
+        assert "[x]: x/made.md" in text
+    document.write_text("<!-- amira excerpt x/made.md#3 -->\n<!-- /amira -->\n")
+    with pytest.raises(AmiraError, match="has no table '3'"):
+        filled_in(document)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +73,9 @@ def test_a_block_is_filled_from_its_run(tmp_path: Path) -> None:
     [
         ("<!-- amira ladders x -->\n<!-- /amira -->", "Did you mean 'ladder'"),
         ("<!-- amira ladder x -->\n", "1 blocks and 0 that are closed"),
+        ("<!-- amira decoders reports/default -->\n<!-- /amira -->", "is not a run"),
+        ("<!-- amira load no-run -->\n<!-- /amira -->", "is broken"),
+        ("<!-- amira excerpt no-file#1 -->\n<!-- /amira -->", "cannot be read"),
         ("<!-- amira ladder no-run -->\n<!-- /amira -->", "is not a run"),
         ("<!-- amira calibration no-run -->\n<!-- /amira -->", "is no calibration"),
     ],
