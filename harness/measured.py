@@ -11,6 +11,7 @@ from harness import stats
 from harness.records import CaseEntry, ProcessRecord, Sample
 from harness.store import Run
 
+QUEUE_STAGE = "queue"
 SampleKey = tuple[int, str, int]
 """Repeat, utterance id and lap."""
 
@@ -51,6 +52,27 @@ def measured_cases(run: Run) -> dict[str, Measured]:
             continue
         warm_up = tuple(row for row in rows if row.phase == "warm-up")
         found[name] = Measured(entry, steady, warm_up, processes)
+    return found
+
+
+def lap_ns(run: Run, case: Measured) -> stats.Floats:
+    """How long each lap took, float64 (repeats, laps), NaN for one that is not whole.
+
+    One stream: the sum of its calls, for between them it may have waited for its turn. Else from the first arrival to
+    the last answer. A wait is part of a latency, so a call arrived its `queue` stage before it began.
+    """
+    manifest = run.manifest
+    spans: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for (repeat, _, lap), sample in case.steady.items():
+        arrived = sample.started_ns - sample.stages_ns.get(QUEUE_STAGE, 0)
+        spans.setdefault((repeat, lap), []).append((arrived, arrived + sample.latency_ns))
+    found = np.full((manifest.repeats, manifest.laps), np.nan)
+    ended = {row.repeat for row in case.processes}
+    alone = manifest.scenario.kind == "single-stream"
+    for place, calls in spans.items():
+        if place[0] in ended and len(calls) == len(run.utterances):
+            whole = max(end for _, end in calls) - min(start for start, _ in calls)
+            found[place] = sum(end - start for start, end in calls) if alone else whole
     return found
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from harness.corpus.condition import Condition
 from harness.plan_cases import CaseSpec, Pipeline, RungSpec, explicit_cases, ladder_cases, matrix_cases
 from harness.records import Case, Model
+from harness.scenario import Scenario
 from pipelines.errors import AmiraError, unknown
 from pipelines.paths import home
 
@@ -43,6 +44,7 @@ class _Settings(Model):
     timeout_s: float = Field(default=300, gt=0)
     memory_limit_mib: int | None = Field(default=None, ge=64)
     expected_text: Literal["none", "reference"] = "none"
+    scenario: Scenario = Scenario()
     seed: int = 0
 
 
@@ -71,6 +73,7 @@ class Plan(_Settings):
         timeout_s: Seconds that loading, warming up or one utterance may take before the case counts as hung.
         memory_limit_mib: Private writable memory that a process may have; `None` for no limit.
         expected_text: With `reference`, pipelines that follow an expected text are given each clip's own transcript.
+        scenario: How requests reach the pipelines.
         seed: Of the order of cases and utterances and the choice of clips.
         cases: The pipelines, in the order of the report.
         source: The file's text.
@@ -155,6 +158,10 @@ def _cases(raw: _PlanFile) -> tuple[Case, ...]:
     names = [condition.name for condition in raw.condition]
     if len(set(names)) < len(names):
         raise AmiraError(f"two conditions have the same name: {', '.join(names)}. Rename one.")
+    if raw.expected_text != "none" and raw.scenario.kind != "single-stream":
+        raise AmiraError(
+            "readers of an expected text are measured one after the other. Use the single-stream scenario."
+        )
     ids = [case.id for case in cases]
     for case in cases:
         if ids.count(case.id) > 1:
@@ -188,6 +195,7 @@ def _keys(section: tuple[str, ...]) -> list[str]:
         (): _PlanFile,
         ("corpus_limit",): CorpusLimit,
         ("condition",): Condition,
+        ("scenario",): Scenario,
         ("base",): Pipeline,
         ("ladder",): RungSpec,
         ("case",): CaseSpec,

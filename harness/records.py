@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.scenario import Scenario
 from pipelines.config import PipelineConfig
 
 SCHEMA_VERSION = 1
@@ -84,8 +85,8 @@ class Utterance(Model):
 class Manifest(Model):
     """Everything about a run but its samples.
 
-    `laps` is how often each process goes through the corpus; `sides` is the code of each side of a comparison of two
-    checkouts, by name, where the run is one.
+    `laps` is how often each process goes through the corpus, `scenario` how requests reached the pipelines; `sides` is
+    the code of each side of a comparison of two checkouts, by name, where the run is one.
     """
 
     schema_version: int
@@ -101,6 +102,7 @@ class Manifest(Model):
     repeats: int
     warm_up: int
     laps: int = 1
+    scenario: Scenario = Scenario()
     cases: tuple[CaseEntry, ...]
     utterances: tuple[Utterance, ...]
     fingerprint: dict[str, Any]
@@ -117,8 +119,10 @@ class Sample:
         utterance: Utterance id.
         phase: `warm-up` samples are kept and never enter a statistic of the steady state.
         started_ns: `perf_counter_ns` at the start, comparable within one process only.
-        latency_ns: From PCM bytes in to text out.
-        cpu_ns: CPU time of the whole process over the same span, all threads.
+        latency_ns: From PCM bytes in to text out; where requests wait (`harness.scenario`), from their arrival, and
+            the wait is the stage `queue`.
+        cpu_ns: CPU time of the whole process over the same span, all threads; with several pipelines in the process
+            its share of a lap's, by the time that it took.
         stages_ns: Stage to nanoseconds; a stage that the pipeline does not have is absent.
         steps: Sequential decoder passes.
         text: Recognised text, in the model's own spelling.

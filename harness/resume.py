@@ -47,6 +47,7 @@ def _plan_differences(manifest: Manifest, plan: Plan) -> Iterator[str]:
         "repeats": (manifest.repeats, plan.repeats),
         "warm_up": (manifest.warm_up, plan.warm_up),
         "laps": (manifest.laps, plan.laps),
+        "scenario": (manifest.scenario.described(), plan.scenario.described()),
         "seed": (stored.get("seed", 0), plan.seed),
         "memory_limit_mib": (stored.get("memory_limit_mib"), plan.memory_limit_mib),
     }

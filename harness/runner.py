@@ -30,6 +30,7 @@ from harness.records import (
     Utterance,
 )
 from harness.resume import check_resumable
+from harness.scenario import schedule
 from harness.scratch import Scratch, write_scratch
 from harness.side import Side
 from harness.stop import Stop
@@ -97,7 +98,7 @@ def run_plan(
         .under(plan.condition)
         .clips
     )
-    entries = tuple(_entry(case) for case in plan.cases)
+    entries = tuple(_entry(case, plan.scenario.workers) for case in plan.cases)
     with contextlib.ExitStack() as stack:
         stack.enter_context(reporter)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="amira-"))
@@ -246,6 +247,14 @@ class _Measurement:
             )
         return texts
 
+    def _arrivals(self, repeat: int) -> list[list[list[tuple[int, int]]]] | None:
+        """When the requests of each lap arrive, the same for all cases of a repeat."""
+        scenario, count = self._plan.scenario, len(self._scratch.utterances)
+        if scenario.kind == "single-stream":
+            return None
+        seeds = random.Random(f"{self._plan.seed}/{repeat}/arrivals")
+        return [schedule(scenario, count, seeds.getrandbits(32)) for _ in range(self._plan.laps)]
+
     def _measure(self, case: Case, repeat: int, place: int, turn: tuple[int, int] | None) -> ProcessRecord | None:
         """Run one process to its end; `None` if the user stopped it.
 
@@ -271,6 +280,8 @@ class _Measurement:
             turn=turn,
             expected=self._expected(),
             slowdown=dict(side.slowdown),
+            workers=self._plan.scenario.workers,
+            arrivals=self._arrivals(repeat),
         )
         watched = Watched(
             case=case.id,
@@ -317,14 +328,15 @@ class _Measurement:
         )
 
 
-def _entry(case: Case) -> CaseEntry:
+def _entry(case: Case, workers: int) -> CaseEntry:
     """A case, with the reason where it cannot run here."""
-    cores = len(os.sched_getaffinity(0))
-    if case.pipeline.threads > cores:
+    cores, wanted = len(os.sched_getaffinity(0)), case.pipeline.threads * workers
+    if wanted > cores:
+        each = f" ({workers} workers with {case.pipeline.threads} each)" if workers > 1 else ""
         return CaseEntry(
             case=case,
-            unavailable_reason=f"it wants {case.pipeline.threads} threads, this process may use {cores} cores",
-            unavailable_remedy=f"Set threads to at most {cores}, or run on a machine with more cores",
+            unavailable_reason=f"it wants {wanted} threads{each}, this process may use {cores} cores",
+            unavailable_remedy=f"Set threads to at most {cores // workers or 1}, or run on a machine with more cores",
         )
     problem = unavailable(case.pipeline)
     if problem is None:
@@ -353,6 +365,7 @@ def _manifest(
         repeats=plan.repeats,
         warm_up=plan.warm_up,
         laps=plan.laps,
+        scenario=plan.scenario,
         cases=entries,
         utterances=utterances,
         fingerprint=dict(facts),

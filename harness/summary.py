@@ -15,7 +15,7 @@ import numpy as np
 
 from harness import stats
 from harness.attribution import attribute
-from harness.measured import Measured, measured_cases, table
+from harness.measured import Measured, lap_ns, measured_cases, table
 from harness.memory import MIB, memory
 from harness.records import CaseEntry, Sample, Utterance
 from harness.scores import Scores
@@ -75,6 +75,7 @@ def _data(run: Run) -> dict[str, Any]:
         "repeats": run.manifest.repeats,
         "warm_up": run.manifest.warm_up,
         "laps": run.manifest.laps,
+        "scenario": {"kind": run.manifest.scenario.kind, "text": run.manifest.scenario.described()},
         "samples": sum(row.phase == "steady" for row in run.samples),
         "warm_up_samples": sum(row.phase == "warm-up" for row in run.samples),
         "processes": len(run.processes),
@@ -145,6 +146,7 @@ NUMBERS = (
     "latency_ms",
     "rtf",
     "rtf_interval",
+    "throughput",
     "cpu_s_per_audio_s",
     "peak_rss_mib",
     "baseline_rss_mib",
@@ -177,6 +179,7 @@ def _numbers(run: Run, measured: Measured) -> dict[str, Any]:
         },
         "rtf": rtf.value,
         "rtf_interval": {"low": rtf.low, "high": rtf.high},
+        "throughput": _throughput(run, measured),
         "cpu_s_per_audio_s": sum(row.cpu_ns for row in samples) / NS_PER_S / audio_s,
         "peak_rss_mib": _median([row.peak_rss_bytes / MIB for row in measured.processes]),
         "baseline_rss_mib": _median([row.baseline_rss_bytes / MIB for row in measured.processes]),
@@ -189,6 +192,22 @@ def _numbers(run: Run, measured: Measured) -> dict[str, Any]:
         "other_ms": median(max(row.latency_ns - sum(row.stages_ns.values()), 0) for row in samples) / NS_PER_MS,
         "steps_per_s": _steps_per_s(samples),
         "unstable_texts": len({(row.utterance, row.text) for row in samples}) - len({row.utterance for row in samples}),
+    }
+
+
+def _throughput(run: Run, measured: Measured) -> dict[str, float] | None:
+    """Seconds of audio, and requests, for a second of a lap (`harness.measured.lap_ns`); `None` without a whole lap."""
+    laps = lap_ns(run, measured) / NS_PER_S
+    whole = np.isfinite(laps).any(axis=1)
+    if not whole.any():
+        return None
+    audio_s = sum(utterance.duration_s for utterance in run.utterances.values())
+    spent = stats.rate_interval(np.nanmean(laps[whole], axis=1, keepdims=True), [audio_s])
+    return {
+        "audio_s_per_s": 1 / spent.value,
+        "low": 1 / spent.high,
+        "high": 1 / spent.low,
+        "requests_per_s": len(run.utterances) / audio_s / spent.value,
     }
 
 

@@ -15,13 +15,19 @@ import resource
 import select
 import signal
 import sys
+import time
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from time import perf_counter_ns, process_time_ns
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.assemble import Pipeline
     from pipelines.contracts import Transcript
 
 THREAD_VARIABLES = (
@@ -57,6 +63,9 @@ class Job:
         turn: Descriptors to wait on for this process's turn and to pass it on by; `None` where it is alone.
         expected: Utterance id to the text that its reader was to read, for pipelines that follow one.
         slowdown: Stage to the factor that it is slowed down by: how a gate finds out what it would notice.
+        workers: Pipelines in this process, each in a thread of its own.
+        arrivals: For each lap its groups of (place in the lap, nanoseconds after the group's start), as
+            `harness.scenario.schedule` has them; `None` for one call after the other.
     """
 
     pipeline: dict[str, Any]
@@ -72,6 +81,8 @@ class Job:
     turn: tuple[int, int] | None = None
     expected: dict[str, str] | None = None
     slowdown: dict[str, float] = field(default_factory=dict)
+    workers: int = 1
+    arrivals: list[list[list[tuple[int, int]]]] | None = None
 
     def to_json(self) -> str:
         """The text of the job file."""
@@ -141,7 +152,7 @@ def main() -> None:
     report = _Report(int(report_fd))
     _die_with(job.parent)
     try:
-        _set_threads(job.pipeline["threads"])
+        _set_threads(job.pipeline["threads"], job.workers)
         audio = _read_audio(job)
         _limit_memory(job.memory_limit_mib)
         _measure(job, audio, report)
@@ -166,45 +177,135 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
     config = PipelineConfig(**job.pipeline)
     report("imported", import_ns=perf_counter_ns() - spawned_ns, baseline_rss_bytes=_status()["VmRSS"])
     started = perf_counter_ns()
-    with open_pipeline(config, Path(job.models_dir)) as pipeline:
+    with ExitStack() as stack:
+        pipelines = [
+            stack.enter_context(open_pipeline(config, Path(job.models_dir))) for _ in range(max(job.workers, 1))
+        ]
         report("loaded", load_ns=perf_counter_ns() - started)
         started = perf_counter_ns()
-        pipeline.warm_up()
+        for pipeline in pipelines:
+            pipeline.warm_up()
         report("warm", warm_up_ns=perf_counter_ns() - started)
         turns.give()
-        for index, (phase, utterance) in enumerate(job.order()):
-            if index == job.warm_up:
-                # What the start left behind is collected once, and what stays is never walked through again.
-                gc.collect()
-                gc.freeze()
-            pcm = audio[utterance]
-            called = pipeline
-            if job.expected and pipeline.follows_text:
-                called = pipeline.expecting(job.expected[utterance])  # a session's graph is built before it is needed
-            turns.take()
-            # No collection during a timed call: it would fall on some calls by chance. It runs between them.
-            gc.disable()
-            cpu_started = process_time_ns()
-            started = perf_counter_ns()
-            transcript = called.transcribe(pcm)
-            latency_ns = perf_counter_ns() - started
-            cpu_ns = process_time_ns() - cpu_started
-            gc.enable()
-            report(
-                "sample",
-                phase=phase,
-                utterance=utterance,
-                started_ns=started,
-                latency_ns=latency_ns,
-                cpu_ns=cpu_ns,
-                lap=max(index - job.warm_up, 0) // len(job.utterances),
-                **_memory_now(),
-                **_result(transcript),
-            )
-            turns.give()  # not before: what is left to do must not run beside the other's call
+        calls = job.order()
+        for phase, utterance in calls[: job.warm_up]:
+            for pipeline in reversed(pipelines):
+                turns.take()
+                sample = _call(pipeline, audio[utterance], utterance, job)
+                if pipeline is pipelines[0]:
+                    report("sample", phase=phase, lap=0, **_memory_now(), **sample)
+                turns.give()
+        # What the start left behind is collected once, and what stays is never walked through again.
+        gc.collect()
+        gc.freeze()
+        if job.arrivals is None:
+            for index, (phase, utterance) in enumerate(calls[job.warm_up :]):
+                turns.take()
+                sample = _call(pipelines[0], audio[utterance], utterance, job)
+                report("sample", phase=phase, lap=index // len(job.utterances), **_memory_now(), **sample)
+                turns.give()  # not before: what is left to do must not run beside the other's call
+        else:
+            _laps(job, pipelines, audio, turns, report)
         end = {**_memory_at_end(), "threads": _status()["Threads"]}
     # Only now: a pipeline that cannot be closed has not done its job.
     report("done", cpu_s=process_time_ns() / 1e9, wall_s=(perf_counter_ns() - job.spawned_ns) / 1e9, **end)
+
+
+def _call(pipeline: Pipeline, pcm: bytes, utterance: str, job: Job) -> dict[str, Any]:
+    """One timed call."""
+    called = pipeline
+    if job.expected and pipeline.follows_text:
+        called = pipeline.expecting(job.expected[utterance])  # a session's graph is built before it is needed
+    # No collection during a timed call: it would fall on some calls by chance. It runs between them.
+    gc.disable()
+    cpu_started = process_time_ns()
+    started = perf_counter_ns()
+    transcript = called.transcribe(pcm)
+    latency_ns = perf_counter_ns() - started
+    cpu_ns = process_time_ns() - cpu_started
+    gc.enable()
+    times = {"started_ns": started, "latency_ns": latency_ns, "cpu_ns": cpu_ns}
+    return {"utterance": utterance, **times, **_result(transcript)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request that arrived, and what became of it."""
+
+    utterance: str
+    arrived_ns: int
+    started_ns: int = 0
+    ended_ns: int = 0
+    outcome: Transcript | Exception | None = None
+
+
+def _laps(job: Job, pipelines: Sequence[Pipeline], audio: dict[str, bytes], turns: _Turns, report: _Report) -> None:
+    """Requests that arrive as the scenario says, answered by threads that share one queue."""
+    todo: SimpleQueue[_Request | None] = SimpleQueue()
+    done: SimpleQueue[_Request] = SimpleQueue()
+
+    def serve(pipeline: Pipeline) -> None:
+        while (request := todo.get()) is not None:
+            started = perf_counter_ns()
+            outcome: Transcript | Exception
+            try:
+                outcome = pipeline.transcribe(audio[request.utterance])
+            except Exception as error:  # noqa: BLE001 - raised again in the main thread
+                outcome = error
+            done.put(_Request(request.utterance, request.arrived_ns, started, perf_counter_ns(), outcome))
+
+    for pipeline in pipelines:
+        Thread(target=serve, args=(pipeline,), daemon=True).start()
+    calls, size = job.order()[job.warm_up :], len(job.utterances)
+    for lap, groups in enumerate(job.arrivals or []):
+        utterances = [name for _, name in calls[lap * size :][:size]]
+        turns.take()
+        gc.disable()
+        cpu_started = process_time_ns()
+        answered: list[_Request] = []
+        for group in groups:
+            start = perf_counter_ns()
+            for place, offset in group:
+                time.sleep(max(start + offset - perf_counter_ns(), 0) / 1e9)
+                todo.put(_Request(utterances[place], start + offset))
+                answered += _answers(done, report)
+            whole = group[-1][0] + 1
+            while len(answered) < whole:
+                answered += _answers(done, report, WAIT_S)
+        cpu_ns = process_time_ns() - cpu_started
+        gc.enable()
+        busy_ns = sum(request.ended_ns - request.started_ns for request in answered)
+        for request in answered:
+            if isinstance(request.outcome, Exception):
+                raise request.outcome
+            assert request.outcome is not None
+            result = _result(request.outcome)
+            result["stages_ns"] = {"queue": request.started_ns - request.arrived_ns, **result["stages_ns"]}
+            report(
+                "sample",
+                phase="steady",
+                lap=lap,
+                utterance=request.utterance,
+                started_ns=request.started_ns,
+                latency_ns=request.ended_ns - request.arrived_ns,
+                cpu_ns=cpu_ns * (request.ended_ns - request.started_ns) // max(busy_ns, 1),
+                **_memory_now(),
+                **result,
+            )
+        turns.give()
+    for _ in pipelines:
+        todo.put(None)
+
+
+def _answers(done: SimpleQueue[_Request], report: _Report, wait_s: float = 0.0) -> Iterator[_Request]:
+    """The answers that are there, or the next within `wait_s`. Each is a sign of life."""
+    try:
+        while True:
+            yield done.get(timeout=wait_s) if wait_s else done.get_nowait()
+            report("waiting")
+            wait_s = 0.0
+    except Empty:
+        return
 
 
 def _slow_down(factors: dict[str, float]) -> None:
@@ -242,12 +343,12 @@ def _die_with(parent: int) -> None:
         sys.exit("the parent is gone")
 
 
-def _set_threads(threads: int) -> None:
-    """Pin this process to the last `threads` cores that it may use, and tell the libraries.
+def _set_threads(threads: int, workers: int) -> None:
+    """Pin this process to the last `threads * workers` cores that it may use, and tell the libraries.
 
     The last, because core 0 has most of the machine's interrupts.
     """
-    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    cores = sorted(os.sched_getaffinity(0))[-threads * workers :]
     os.sched_setaffinity(0, cores)
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)

@@ -26,8 +26,8 @@ from harness import stats
 from harness.gate.accuracy import accuracy_effects
 from harness.gate.config import GateConfig
 from harness.gate.evidence import Effect, Evidence, Metric, Paired
-from harness.gate.judge import POINTS, verdict
 from harness.gate.result import Result
+from harness.gate.row import POINTS, verdict
 from harness.gate.sequence import Decision, decide
 from harness.measured import measured_cases
 from harness.store import Run
@@ -169,7 +169,7 @@ def pairs(evidence: Evidence) -> int:
 
 def _outcomes(what: str, stage: str | None, slowdown: float, decisions: Sequence[Decision]) -> dict[str, Any]:
     words = Counter(_overall(decision) for decision in decisions)
-    named = sum(f"stage {stage}" in case.worse() for decision in decisions for case in decision.cases)
+    named = sum(any(f"stage {stage}" in case.worse() for case in decision.cases) for decision in decisions)
     return {
         "what": what,
         "slowdown": slowdown,

@@ -24,7 +24,7 @@ class Repeats(Model):
 
     batch: int = Field(default=8, ge=2, le=1000)
     most: int = Field(default=64, ge=2, le=10_000)
-    budget_s: float = Field(default=600, gt=0)
+    budget_s: float = Field(default=480, gt=0)
 
 
 class Margins(Model):
@@ -32,17 +32,21 @@ class Margins(Model):
 
     Attributes:
         latency: Of a request.
+        throughput: Seconds of audio that are recognised in a second.
         cpu: CPU time of a request.
         stage: Of one stage of a request.
         peak_memory: Peak resident memory of a process.
         kernel: Of one call of a kernel.
+        instructions: That one call of a kernel executes; they are counted, so that noise wants no room here.
     """
 
     latency: float = Field(default=0.03, gt=0, lt=1)
+    throughput: float = Field(default=0.03, gt=0, lt=1)
     cpu: float = Field(default=0.03, gt=0, lt=1)
-    stage: float = Field(default=0.04, gt=0, lt=1)
+    stage: float = Field(default=0.03, gt=0, lt=1)
     peak_memory: float = Field(default=0.05, gt=0, lt=1)
     kernel: float = Field(default=0.05, gt=0, lt=1)
+    instructions: float = Field(default=0.01, gt=0, lt=1)
 
 
 class Accuracy(Model):
@@ -64,17 +68,19 @@ class Stored(Model):
 
 
 class Kernels(Model):
-    """Which kernels are timed by themselves against another commit; none by default.
+    """Which kernels are timed, and their instructions counted, by themselves against another commit; none by default.
 
     Attributes:
         operations: Operation to the stage of a pipeline that it serves.
         implementations: Which of their implementations, of those that run here.
         size: Working set, as `kernels.workloads` names it.
+        count: Whether instructions are counted.
     """
 
     operations: dict[str, str] = Field(default_factory=dict)
     implementations: tuple[str, ...] = ("scalar", "avx2", "avx512")
-    size: str = "L1"
+    size: str = "L2"
+    count: bool = True
 
 
 class GateConfig(Model):

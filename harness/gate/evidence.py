@@ -20,23 +20,23 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import stats
-from harness.measured import Measured
+from harness.measured import Measured, lap_ns
 from harness.records import Sample
 from harness.store import Run
 from pipelines.contracts import ENGINE_STAGE, STAGES
 
-Kind = Literal["latency", "cpu", "stage", "peak_memory", "kernel"]
+Kind = Literal["latency", "throughput", "cpu", "stage", "peak_memory", "kernel", "instructions"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Metric:
-    """What is judged: a kind, and for a stage or a kernel its name."""
+    """What is judged: a kind, and for a stage or a kernel its name. More of it is worse, so of throughput the loss."""
 
     kind: Kind
     name: str = ""
 
     def __str__(self) -> str:
-        words = self.kind.replace("_", " ")
+        words = "loss of throughput" if self.kind == "throughput" else self.kind.replace("_", " ")
         return f"{words} {self.name}" if self.name else words
 
 
@@ -71,7 +71,23 @@ class Unpaired:
         return Unpaired(self.baseline, np.concatenate([self.candidate, other.candidate]))
 
 
-Effect: TypeAlias = Paired | Unpaired
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """log(candidate / baseline) of what is counted and not timed: (estimates,), all alike."""
+
+    effects: stats.Floats
+
+    def shift(self) -> stats.Shift:
+        """Where the candidate lies: there is no noise, so the interval is what the estimates differ by."""
+        values = self.effects
+        return stats.Shift(float(np.median(values)), float(values.min()), float(values.max()), values.size)
+
+    def joined(self, other: Exact) -> Exact:
+        """With another count."""
+        return Exact(np.concatenate([self.effects, other.effects]))
+
+
+Effect: TypeAlias = Paired | Unpaired | Exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +123,7 @@ class Evidence:
         shares: Stage to its share of the baseline's latency.
         problem: Why there is nothing to judge; `None` where there is.
         broken: Whether the candidate fails where the baseline does not.
+        unavailable: Whether the problem is that this machine cannot measure it.
         notes: What a reader must know, one sentence each.
     """
 
@@ -117,6 +134,7 @@ class Evidence:
     shares: Mapping[str, float] = field(default_factory=dict)
     problem: str | None = None
     broken: bool = False
+    unavailable: bool = False
     notes: tuple[str, ...] = ()
 
     def joined(self, other: Evidence) -> Evidence:
@@ -146,6 +164,10 @@ def paired_effects(run: Run, baseline: Measured, candidate: Measured) -> dict[Me
         per_repeat = _mean(_median_over_laps(logs))
         if np.isfinite(per_repeat).any():
             found[metric] = Paired(per_repeat[np.isfinite(per_repeat)])
+    laps = [lap_ns(run, case) for case in (baseline, candidate)]
+    losses = _median_over_laps(np.log(np.expand_dims(laps[1] / laps[0], 1)))[:, 0]
+    if np.isfinite(losses).any():
+        found[Metric("throughput")] = Paired(losses[np.isfinite(losses)])
     peaks = [case.peaks() for case in (first, second)]
     both = sorted(peaks[0].keys() & peaks[1].keys())
     if both:
@@ -164,6 +186,9 @@ def unpaired_effects(
         levels = [case.levels(value) for case in (first, second)]
         if all(level.size for level in levels):
             found[metric] = Unpaired(*levels)
+    laps = [first.lap_levels(), second.lap_levels()]
+    if all(level.size for level in laps):
+        found[Metric("throughput")] = Unpaired(*laps)
     peaks = [np.log(np.array(list(case.peaks().values()))) for case in (first, second)]
     if all(peak.size for peak in peaks):
         found[Metric("peak_memory")] = Unpaired(*peaks)
@@ -205,6 +230,15 @@ class _Samples:
             logs = np.where(table > 0, np.log(table), np.inf)
         levels = np.nanmin(logs, axis=2).mean(axis=1)
         return np.asarray(levels[np.isfinite(levels)], np.float64)
+
+    def lap_levels(self) -> stats.Floats:
+        """The logarithm of each repeat's fastest lap, as nanoseconds for a second of audio."""
+        if len(self._columns) < len(self._run.utterances):
+            return np.zeros(0)
+        laps = lap_ns(self._run, self._case)
+        audio_s = sum(row.duration_s for row in self._run.utterances.values())
+        whole = np.log(np.fmin.reduce(laps, axis=1) / audio_s)
+        return np.asarray(whole[np.isfinite(whole)], np.float64)
 
     def peaks(self) -> dict[int, float]:
         """Peak resident memory of each repeat's process."""

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-from harness.gate.judge import CaseVerdict, Row, said
+from harness.gate.judge import CaseVerdict
 from harness.gate.result import Result
+from harness.gate.row import Row, said
 from pipelines.errors import AmiraError
 
 HEADLINES = {
@@ -23,6 +24,7 @@ SIGNS = {
     "worse": "❌ worse",
     "broken": "❌ broken",
     "not measured": "⛔ not measured",
+    "unavailable": "➖ unavailable",
 }
 HOW = {
     "interleaved": "both checkouts measured together, call by call, in fresh processes",
@@ -69,6 +71,7 @@ def junit(result: Result) -> str:
             tests=str(len(tests)),
             failures=str(sum(test.find("failure") is not None for test in tests)),
             errors=str(sum(test.find("error") is not None for test in tests)),
+            skipped=str(sum(test.find("skipped") is not None for test in tests)),
         )
         suite.extend(tests)
     ElementTree.indent(root)
@@ -127,7 +130,7 @@ def _test(case: CaseVerdict, row: Row) -> ElementTree.Element:
 
 def _lacking(case: CaseVerdict) -> ElementTree.Element:
     test = ElementTree.Element("testcase", classname=f"amira.{case.case}", name="measured")
-    kind = "failure" if case.verdict == "broken" else "error"
+    kind = {"broken": "failure", "unavailable": "skipped"}.get(case.verdict, "error")
     ElementTree.SubElement(test, kind, type=case.verdict, message=case.reason)
     return test
 

@@ -1,9 +1,4 @@
-"""From evidence to verdicts.
-
-A number is **worse** where its interval leaves out "no change" *and* its estimate exceeds the margin: neither a tiny
-but sure loss nor a large but unsure one is a regression. It is **fine** where the interval ends below the margin: that
-is shown, not assumed. Everything else is **unclear**, and wants more repeats.
-"""
+"""From evidence to verdicts: every number of a case (`harness.gate.row`), and what follows for the case."""
 
 from __future__ import annotations
 
@@ -13,39 +8,11 @@ from typing import Literal
 
 from harness.gate.config import GateConfig
 from harness.gate.evidence import AccuracyEffect, Effect, Evidence, Metric, Unpaired
+from harness.gate.reconcile import reconciled
+from harness.gate.row import POINTS, Row, said, verdict
+from harness.measured import QUEUE_STAGE
 
-Word = Literal["better", "fine", "unclear", "worse"]
-CaseWord = Literal["better", "fine", "unclear", "worse", "broken", "not measured"]
-POINTS = 100.0
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One number of one case.
-
-    Attributes:
-        metric: Such as `latency`, `stage decode`, `kernel pcm16 avx2` or `wer dev`.
-        unit: `fraction` (0.05 is 5 % more), or `points` of word error rate.
-        change: Candidate against baseline; above 0 is worse.
-        low: Lower end of the 95 % interval, `None` where there is none.
-        high: Upper end.
-        margin: What counts as worse.
-        verdict: What follows.
-        judged: Whether it counts; a stage with a tiny share is shown and does not.
-        samples: Repeats, or utterances.
-        note: What limits it.
-    """
-
-    metric: str
-    unit: Literal["fraction", "points"]
-    change: float
-    low: float | None
-    high: float | None
-    margin: float
-    verdict: Word
-    judged: bool
-    samples: int
-    note: str | None = None
+CaseWord = Literal["better", "fine", "unclear", "worse", "broken", "not measured", "unavailable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +22,8 @@ class CaseVerdict:
     Attributes:
         case: Id of the plan's case.
         title: Its title.
-        verdict: The worst of its judged numbers; `broken` where only the candidate fails.
+        verdict: The worst of its judged numbers; `broken` where only the candidate fails, `unavailable` where this
+            machine lacks what it takes.
         reason: What decided it, in one sentence.
         rows: The numbers.
         notes: What a reader must know.
@@ -76,11 +44,13 @@ class CaseVerdict:
 def judge(evidence: Evidence, config: GateConfig) -> CaseVerdict:
     """Judge a case."""
     if evidence.problem is not None:
-        word: CaseWord = "broken" if evidence.broken else "not measured"
+        word: CaseWord = "broken" if evidence.broken else "unavailable" if evidence.unavailable else "not measured"
         return CaseVerdict(evidence.case, evidence.title, word, evidence.problem, notes=evidence.notes)
-    rows = (
-        *(_time_row(metric, effect, evidence, config) for metric, effect in evidence.effects.items()),
-        *(_accuracy_row(corpus, effect, config) for corpus, effect in evidence.accuracy.items()),
+    rows = reconciled(
+        (
+            *(_time_row(metric, effect, evidence, config) for metric, effect in evidence.effects.items()),
+            *(_accuracy_row(corpus, effect, config) for corpus, effect in evidence.accuracy.items()),
+        )
     )
     return decided(CaseVerdict(evidence.case, evidence.title, "fine", "", rows, evidence.notes))
 
@@ -97,24 +67,6 @@ def decided(case: CaseVerdict) -> CaseVerdict:
     return replace(case, verdict="fine", reason="no number is worse by its margin")
 
 
-def said(row: Row) -> str:
-    """A row in a few words: `latency +5.2 % (+4.1 to +6.3)`."""
-    scale, unit = (POINTS, " %") if row.unit == "fraction" else (1.0, " points")
-    span = "" if row.low is None or row.high is None else f" ({row.low * scale:+.1f} to {row.high * scale:+.1f})"
-    return f"{row.metric} {row.change * scale:+.1f}{unit}{span}"
-
-
-def verdict(change: float, low: float | None, high: float | None, margin: float) -> Word:
-    """What an interval allows to be said; see the module's text."""
-    if low is None or high is None:
-        return "unclear"
-    if low > 0 and change > margin:
-        return "worse"
-    if high < 0 and change < -margin:
-        return "better"
-    return "fine" if high <= margin else "unclear"
-
-
 def _time_row(metric: Metric, effect: Effect, evidence: Evidence, config: GateConfig) -> Row:
     shift = effect.shift()
     margin = float(getattr(config.margin, metric.kind))
@@ -122,7 +74,10 @@ def _time_row(metric: Metric, effect: Effect, evidence: Evidence, config: GateCo
         margin += config.stored.drift
     low, high = _fraction(shift.low), _fraction(shift.high)
     change = exp(shift.value) - 1
-    judged = metric.kind != "stage" or evidence.shares.get(metric.name, 0.0) >= config.stages.least_share
+    # A wait follows from what is served before it: it is shown, and those stages are judged.
+    judged = metric.kind != "stage" or (
+        metric.name != QUEUE_STAGE and evidence.shares.get(metric.name, 0.0) >= config.stages.least_share
+    )
     word = verdict(change, low, high, margin)
     return Row(str(metric), "fraction", change, low, high, margin, word, judged, shift.repeats, shift.note)
 

@@ -1,14 +1,16 @@
 """Times kernels on request: one request a line on stdin, one answer a line on stdout. Started as a file.
 
-An answer has nanoseconds for one call, the fastest of several timings. Nothing of ours but `kernels` is imported: in
-another checkout's process, those are that checkout's.
+An answer has nanoseconds for one call from Python, the fastest of several timings. Nothing of ours but `kernels` is
+imported: in another checkout's process, those are that checkout's.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
@@ -17,48 +19,50 @@ TIMING_NS = 2_000_000
 """How long one timing lasts at least."""
 TIMINGS = 5
 
+Call = tuple[Callable[..., int], tuple[Any, ...]]
+
 
 def main() -> None:
     """Answer requests until stdin ends."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    calls: dict[tuple[str, str, str], Any] = {}
+    gc.disable()
+    calls: dict[tuple[str, str, str], Call] = {}
     for line in sys.stdin:
         request = json.loads(line)
         try:
             key = (request["operation"], request["implementation"], request["size"])
             if key not in calls:
                 calls[key] = _call(*key)
-            answer: dict[str, Any] = _time(calls[key])
+            answer: dict[str, Any] = _time(*calls[key])
         except Exception as error:  # noqa: BLE001 - an older commit may lack anything; the parent says so
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)
 
 
-def _call(operation: Any, implementation: Any, size: str) -> Any:
-    from kernels.dispatch import load, problem
-    from kernels.drive import driver
+def _call(operation: Any, implementation: Any, size: str) -> Call:
+    from kernels.dispatch import TABLE, problem
     from kernels.workloads import SIZES, workload
 
     found = problem(implementation)
     if found is not None:
         raise RuntimeError(found.reason)
-    work = workload(operation, SIZES[size])
-    drive = driver(load(implementation)[operation])
-    drive(1, work.arguments)
-    return lambda times: drive(times, work.arguments)
+    call, arguments = TABLE[operation].load(implementation).call, workload(operation, SIZES[size]).arguments
+    call(*arguments)
+    return call, arguments
 
 
-def _time(call: Any) -> dict[str, float]:
+def _time(call: Callable[..., int], arguments: tuple[Any, ...]) -> dict[str, float]:
     times = 1
-    while (taken := _taken(call, times)) < TIMING_NS:
+    while (taken := _taken(call, arguments, times)) < TIMING_NS:
         times = min(10 * times, max(2 * times, int(1.2 * times * TIMING_NS / max(taken, 1))))
-    return {"ns": min(_taken(call, times) for _ in range(TIMINGS)) / times}
+    return {"ns": min(_taken(call, arguments, times) for _ in range(TIMINGS)) / times}
 
 
-def _taken(call: Any, times: int) -> int:
+def _taken(call: Callable[..., int], arguments: tuple[Any, ...], times: int) -> int:
     start = perf_counter_ns()
-    call(times)
+    for _ in range(times):
+        call(*arguments)
     return perf_counter_ns() - start
 
 

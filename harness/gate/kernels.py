@@ -1,7 +1,7 @@
 """Kernels by themselves, two checkouts beside each other: what is too small to be seen in a whole request.
 
 Each repeat starts one process of either side. Both stay alive, and are asked in turn for one timing after the other, so
-that whatever the machine does meanwhile hits both.
+that whatever the machine does meanwhile hits both. Their instructions are counted besides: `harness.gate.instructions`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from typing import Any, Self
 
 import numpy as np
 
+from harness.gate import instructions
 from harness.gate.config import Kernels
-from harness.gate.evidence import Effect, Evidence, Metric, Paired
+from harness.gate.evidence import Effect, Evidence, Exact, Metric, Paired
+from harness.gate.instructions import Counted
 from harness.side import BASELINE, CANDIDATE, Side
 from pipelines.errors import AmiraError
 
 CASE = "kernels"
 TITLE = "Kernels by themselves"
+COUNTS_CASE = "instructions"
+COUNTS_TITLE = "Instructions of kernels"
 WORKER = Path(__file__).with_name("kernel_worker.py")
 END_S = 10.0
 
@@ -80,13 +84,16 @@ class KernelProcess:
             self._process.stdout.close()
 
 
-def measure(sides: dict[str, Side], wanted: Kernels, repeats: int) -> tuple[Times, dict[str, str]]:
+def measure(
+    sides: dict[str, Side], wanted: Kernels, repeats: int, say: Callable[[str], None] = lambda _: None
+) -> tuple[Times, dict[str, str]]:
     """Time every kernel on both sides.
 
     Args:
         sides: `baseline` and `candidate`.
         wanted: Which kernels.
         repeats: Pairs of processes.
+        say: Hears how far it is.
 
     Returns:
         The times, and for each kernel that a side could not run, why.
@@ -95,6 +102,7 @@ def measure(sides: dict[str, Side], wanted: Kernels, repeats: int) -> tuple[Time
     times: Times = {side: {name: [] for name in names} for side in sides}
     lacking: dict[str, str] = {}
     for repeat in range(repeats):
+        say(f"kernels: pair {repeat + 1} of {repeats}")
         order = list(sides) if repeat % 2 == 0 else list(reversed(list(sides)))
         with ExitStack() as stack:
             running = {side: stack.enter_context(KernelProcess(sides[side])) for side in order}
@@ -111,26 +119,40 @@ def measure(sides: dict[str, Side], wanted: Kernels, repeats: int) -> tuple[Time
     return times, lacking
 
 
-def evidence(times: Times, lacking: dict[str, str], wanted: Kernels) -> Evidence:
-    """What the times say, as a case of its own."""
+def evidence(
+    times: Times, lacking: dict[str, str], wanted: Kernels, counted: dict[str, Counted] | None = None
+) -> Evidence:
+    """What the times and the counts say, as a case of its own."""
     effects: dict[Metric, Effect] = {}
+    notes = [f"kernel {name}: {why}" for name, why in lacking.items()]
     for name, before in times[BASELINE].items():
         after = times[CANDIDATE][name]
         if name not in lacking and before:
-            stage = wanted.operations[name.partition(" ")[0]]
-            effects[Metric("kernel", f"{name} (stage {stage})")] = Paired(np.log(np.array(after) / np.array(before)))
-    notes = tuple(f"kernel {name}: {why}" for name, why in lacking.items())
+            effects[Metric("kernel", _shown(name, wanted))] = Paired(np.log(np.array(after) / np.array(before)))
+    if counted is not None:
+        first, second = counted[BASELINE].counts, counted[CANDIDATE].counts
+        for name in first.keys() & second.keys():
+            logs = np.log(np.array(second[name]) / np.array(first[name]))
+            effects[Metric("instructions", _shown(name, wanted))] = Exact(logs)
+        for side, found in counted.items():
+            notes += [
+                f"instructions of {name}: none counted of the {side}: {why}" for name, why in found.lacking.items()
+            ]
+        if "avx512" in wanted.implementations:
+            notes.append(f"instructions of avx512 kernels: {instructions.NO_AVX512}")
     if not effects:
         return Evidence(CASE, TITLE, problem="no kernel ran on both sides: " + "; ".join(notes))
-    return Evidence(CASE, TITLE, effects, notes=notes)
+    return Evidence(CASE, TITLE, dict(sorted(effects.items(), key=lambda item: item[0].name)), notes=tuple(notes))
+
+
+def _shown(name: str, wanted: Kernels) -> str:
+    return f"{name} (stage {wanted.operations[name.partition(' ')[0]]})"
 
 
 Measure = Callable[[Collection[str] | None], dict[str, Evidence]]
 
 
-def with_kernels(
-    rest: Measure, sides: dict[str, Side], wanted: Kernels, repeats: int, keep: Callable[[Times], None]
-) -> Measure:
+class WithKernels:
     """Measures the kernels besides whatever `rest` measures.
 
     Args:
@@ -138,21 +160,46 @@ def with_kernels(
         sides: Both checkouts.
         wanted: Which kernels; with none, nothing is added.
         repeats: Pairs of processes in a batch.
-        keep: Gets the times of each batch, to be stored.
+        keep: Gets the times of each batch and the counts, to be stored.
+        say: Hears how far it is.
     """
-    if not wanted.operations:
-        return rest
 
-    def measured(names: Collection[str] | None) -> dict[str, Evidence]:
+    def __init__(
+        self,
+        rest: Measure,
+        sides: dict[str, Side],
+        wanted: Kernels,
+        repeats: int,
+        keep: Callable[[dict[str, Any]], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._rest, self._sides, self._wanted, self._repeats = rest, sides, wanted, repeats
+        self._keep, self._say = keep, say
+        self._counted: dict[str, Counted] | None = None
+
+    def __call__(self, names: Collection[str] | None) -> dict[str, Evidence]:
+        """Measure a batch of these cases, `None` for all."""
         cases = None if names is None else [name for name in names if name != CASE]
-        found = {} if cases == [] else rest(cases)
-        if names is None or CASE in names:
-            times, lacking = measure(sides, wanted, repeats)
-            keep(times)
-            found[CASE] = evidence(times, lacking, wanted)
+        found = {} if cases == [] else self._rest(cases)
+        if not self._wanted.operations or (names is not None and CASE not in names):
+            return found
+        if self._wanted.count and (problem := instructions.unavailable()) is not None:
+            found[COUNTS_CASE] = Evidence(COUNTS_CASE, COUNTS_TITLE, problem=problem, unavailable=True)
+        elif self._wanted.count and (self._counted is None or self._changed()):
+            self._say("kernels: counting instructions on both sides (half a minute on a quiet machine)")
+            self._counted = instructions.count(self._sides, self._wanted)
+        times, lacking = measure(self._sides, self._wanted, self._repeats, self._say)
+        counts = None if self._counted is None else {side: row.counts for side, row in self._counted.items()}
+        self._keep({"ns": times, "instructions": counts})
+        found[CASE] = evidence(times, lacking, self._wanted, self._counted)
         return found
 
-    return measured
+    def _changed(self) -> bool:
+        """Whether the last count found a change, which a second one must confirm."""
+        if self._counted is None:
+            return False
+        before, after = (self._counted[side].counts for side in (BASELINE, CANDIDATE))
+        return any(before[name] != after.get(name) for name in before)
 
 
 def check(wanted: Kernels) -> None:

@@ -45,7 +45,7 @@ class Result:
         words = {case.verdict for case in self.cases}
         if words & {"worse", "broken"}:
             return "regression"
-        if not words - {"not measured"}:
+        if not words - {"not measured", "unavailable"}:
             return "nothing measured"
         return "unclear" if "unclear" in words else "fine"
 

@@ -13,7 +13,7 @@ from harness.gate import baselines
 from harness.gate.checkout import prepare
 from harness.gate.config import GateConfig
 from harness.gate.judge import judge
-from harness.gate.kernels import Times, check, with_kernels
+from harness.gate.kernels import WithKernels, check
 from harness.gate.measure import Bench, against_run, against_side
 from harness.gate.result import Result
 from harness.gate.sequence import decide
@@ -42,9 +42,8 @@ def against_commit(config: GateConfig, bench: Bench, commit: str, say: Callable[
     started = time.monotonic()
     check(config.kernels)
     sides = {BASELINE: baseline, CANDIDATE: candidate}
-    measure = with_kernels(
-        against_side(bench, baseline, candidate), sides, config.kernels, config.repeats.batch, _keeper(bench)
-    )
+    rest = against_side(bench, baseline, candidate)
+    measure = WithKernels(rest, sides, config.kernels, config.repeats.batch, _keeper(bench), say)
     decision = decide(measure, config)
     same = baseline.code["sources"] == candidate.code["sources"]
     return Result(
@@ -115,10 +114,10 @@ def stored(config: GateConfig, baseline: str, candidate: str, *, anyway: bool = 
     )
 
 
-def _keeper(bench: Bench) -> Callable[[Times], None]:
-    """Keeps the times of kernels beside the last run, a line for each batch."""
+def _keeper(bench: Bench) -> Callable[[Mapping[str, Any]], None]:
+    """Keeps the times and instructions of kernels beside the last run, a line for each batch."""
 
-    def keep(times: Times) -> None:
+    def keep(times: Mapping[str, Any]) -> None:
         with (bench.runs_dir / bench.runs[-1] / KERNEL_TIMES).open("a", encoding="utf-8") as file:
             file.write(json.dumps(times) + "\n")
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from harness.gate.config import GateConfig
 from harness.gate.evidence import Evidence
 from harness.gate.judge import CaseVerdict, decided, judge
+from harness.gate.reconcile import reconciled
 
 Measure = Callable[[Collection[str] | None], Mapping[str, Evidence]]
 """Measures a batch of these cases, `None` for all: case to evidence."""
@@ -100,4 +101,4 @@ def _final(case: CaseVerdict, confirmed: frozenset[str]) -> CaseVerdict:
         else row
         for row in case.rows
     )
-    return case if rows == case.rows else decided(replace(case, rows=rows))
+    return case if rows == case.rows else decided(replace(case, rows=reconciled(rows)))

@@ -10,10 +10,12 @@ import pytest
 
 from harness import fingerprint
 from harness.gate.config import Kernels
+from harness.gate.instructions import count, unavailable
 from harness.gate.kernels import check, evidence, measure
 from harness.side import BASELINE, CANDIDATE, Side
 from pipelines.errors import AmiraError
 
+needs_valgrind = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 WANTED = Kernels(operations={"pcm16": "ingest"}, implementations=("scalar",), size="L1")
 LOOP = "for i in range("
 
@@ -37,6 +39,16 @@ def test_a_slower_kernel_is_named_with_its_stage(slower: Side) -> None:
     [(metric, effect)] = evidence(times, lacking, WANTED).effects.items()
     assert str(metric) == "kernel pcm16 scalar (stage ingest)"
     assert effect.shift().value > 0.2
+
+
+@needs_valgrind
+def test_a_slower_kernel_executes_more_instructions_and_the_same_one_as_many(slower: Side) -> None:
+    here = Side(BASELINE, sys.executable, {}, Path())
+    counted = count({BASELINE: here, CANDIDATE: slower}, WANTED)
+    assert [row.lacking for row in counted.values()] == [{}, {}]
+    [before], [after] = (list(row.counts.values()) for row in counted.values())
+    assert min(after) > 1.5 * max(before)
+    assert max(before) < 1.01 * min(before)
 
 
 def test_a_kernel_that_one_side_lacks_is_a_note_with_its_reason(tmp_path: Path) -> None:

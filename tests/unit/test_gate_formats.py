@@ -10,8 +10,9 @@ import pytest
 
 from harness.gate.config import DEFAULT, GateConfig, load_gate
 from harness.gate.formats import junit, markdown, write
-from harness.gate.judge import CaseVerdict, Row, verdict
+from harness.gate.judge import CaseVerdict
 from harness.gate.result import Result
+from harness.gate.row import Row, verdict
 from pipelines.errors import AmiraError
 from pipelines.paths import home
 
@@ -107,7 +108,7 @@ def test_the_committed_configuration_is_read_and_says_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[margin]\nlatencies = 0.1", "key 'latencies' does not exist; have: cpu, kernel, latency"),
+        ("[margin]\nlatencies = 0.1", "key 'latencies' does not exist; have: cpu, instructions, kernel, latency"),
         ("plans = 'x'", "Did you mean 'plan'"),
         ("[margin]\nlatency = -1", "margin.latency = -1"),
         ("[margin", "is not TOML"),

@@ -47,7 +47,8 @@ def test_the_same_again_is_fine(tmp_path: Path) -> None:
     found = result(tmp_path, BASE, replace(BASE, name="again"))
     assert (found.verdict, found.exit_code) == ("fine", 0)
     assert {row.metric for row in found.cases[0].rows} == {
-        *("latency", "cpu", "stage ingest", "stage acoustic", "stage decode", "peak memory", "wer starter")
+        *("latency", "loss of throughput", "cpu", "stage ingest", "stage acoustic", "stage decode"),
+        *("peak memory", "wer starter"),
     }
 
 
@@ -66,7 +67,7 @@ def test_a_slower_case_is_worse_and_the_other_is_not(tmp_path: Path) -> None:
 def test_a_slower_stage_is_named(tmp_path: Path) -> None:
     slower = replace(FAST, rtf=0.05 * 1.2, stages={"ingest": 0.001, "acoustic": 0.25, "decode": 0.73})
     found = compared(tmp_path, BASE, replace(BASE, name="again", cases=(slower, SLOW)))
-    assert found["fast"].worse() == {"latency", "cpu", "stage decode"}
+    assert found["fast"].worse() == {"latency", "loss of throughput", "cpu", "stage decode"}
 
 
 def test_a_stage_with_a_tiny_share_is_shown_and_not_judged(tmp_path: Path) -> None:
