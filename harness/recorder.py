@@ -164,7 +164,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_parquet(samples: Path, table: Path) -> None:
-    """Write `samples.jsonl` as a table: one column a field, `stages_ns` as one `stage_<name>_ns` column each.
+    """Write `samples.jsonl` as a table, one column a field.
+
+    `stages_ns` becomes a column `stage_<name>_ns` for each stage, `stages_cpu_ns` one `cpu_<name>_ns`.
 
     Raises:
         AmiraError: The disk refuses.
@@ -189,6 +191,9 @@ def write_parquet(samples: Path, table: Path) -> None:
     columns |= {name: pa.array([row.get(name) for row in rows], kind) for name, kind in later.items()}
     for stage in stages:
         columns[f"stage_{stage}_ns"] = pa.array([row["stages_ns"].get(stage) for row in rows], pa.int64())
+    for stage in stages:
+        cpu = [row.get("stages_cpu_ns", {}).get(stage) for row in rows]
+        columns[f"cpu_{stage}_ns"] = pa.array(cpu, pa.int64())
     content = pa.table(columns).replace_schema_metadata({"schema_version": str(SCHEMA_VERSION)})
     with _written_beside(table) as partial:
         pq.write_table(content, partial)

@@ -10,7 +10,7 @@ A run is a folder:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -128,6 +128,7 @@ class Sample:
         text: Recognised text, in the model's own spelling.
         lap: Which time through the corpus within the process, from 0.
         rss_bytes: Resident memory of the process right after; 0 where unknown.
+        stages_cpu_ns: Stage to CPU time of the whole process while it ran; empty where unknown.
     """
 
     case: str
@@ -142,6 +143,7 @@ class Sample:
     text: str
     lap: int = 0
     rss_bytes: int = 0
+    stages_cpu_ns: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The row of `samples.jsonl`."""

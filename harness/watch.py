@@ -21,7 +21,7 @@ EXIT_GRACE_S = 10.0
 MIB = 2**20
 SAMPLE_FIELDS = (
     *("phase", "utterance", "started_ns", "latency_ns", "cpu_ns", "stages_ns", "steps", "text"),
-    *("lap", "rss_bytes"),
+    *("lap", "rss_bytes", "stages_cpu_ns"),
 )
 PROCESS_FIELDS = (
     "import_ns",

@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -173,7 +173,7 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
     from pipelines.assemble import open_pipeline
     from pipelines.config import PipelineConfig
 
-    _slow_down(job.slowdown)
+    stages = _Stages(job.slowdown)
     config = PipelineConfig(**job.pipeline)
     report("imported", import_ns=perf_counter_ns() - spawned_ns, baseline_rss_bytes=_status()["VmRSS"])
     started = perf_counter_ns()
@@ -191,7 +191,7 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
         for phase, utterance in calls[: job.warm_up]:
             for pipeline in reversed(pipelines):
                 turns.take()
-                sample = _call(pipeline, audio[utterance], utterance, job)
+                sample = _call(pipeline, audio[utterance], utterance, job, stages)
                 if pipeline is pipelines[0]:
                     report("sample", phase=phase, lap=0, **_memory_now(), **sample)
                 turns.give()
@@ -201,7 +201,7 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
         if job.arrivals is None:
             for index, (phase, utterance) in enumerate(calls[job.warm_up :]):
                 turns.take()
-                sample = _call(pipelines[0], audio[utterance], utterance, job)
+                sample = _call(pipelines[0], audio[utterance], utterance, job, stages)
                 report("sample", phase=phase, lap=index // len(job.utterances), **_memory_now(), **sample)
                 turns.give()  # not before: what is left to do must not run beside the other's call
         else:
@@ -211,20 +211,21 @@ def _measure(job: Job, audio: dict[str, bytes], report: _Report) -> None:
     report("done", cpu_s=process_time_ns() / 1e9, wall_s=(perf_counter_ns() - job.spawned_ns) / 1e9, **end)
 
 
-def _call(pipeline: Pipeline, pcm: bytes, utterance: str, job: Job) -> dict[str, Any]:
+def _call(pipeline: Pipeline, pcm: bytes, utterance: str, job: Job, stages: _Stages) -> dict[str, Any]:
     """One timed call."""
     called = pipeline
     if job.expected and pipeline.follows_text:
         called = pipeline.expecting(job.expected[utterance])  # a session's graph is built before it is needed
     # No collection during a timed call: it would fall on some calls by chance. It runs between them.
     gc.disable()
+    stages.take()
     cpu_started = process_time_ns()
     started = perf_counter_ns()
     transcript = called.transcribe(pcm)
     latency_ns = perf_counter_ns() - started
     cpu_ns = process_time_ns() - cpu_started
     gc.enable()
-    times = {"started_ns": started, "latency_ns": latency_ns, "cpu_ns": cpu_ns}
+    times = {"started_ns": started, "latency_ns": latency_ns, "cpu_ns": cpu_ns, "stages_cpu_ns": stages.take()}
     return {"utterance": utterance, **times, **_result(transcript)}
 
 
@@ -280,6 +281,7 @@ def _laps(job: Job, pipelines: Sequence[Pipeline], audio: dict[str, bytes], turn
                 raise request.outcome
             assert request.outcome is not None
             result = _result(request.outcome)
+            result["stages_cpu_ns"] = {}  # threads share the process: whose CPU time it is cannot be told
             result["stages_ns"] = {"queue": request.started_ns - request.arrived_ns, **result["stages_ns"]}
             report(
                 "sample",
@@ -308,23 +310,39 @@ def _answers(done: SimpleQueue[_Request], report: _Report, wait_s: float = 0.0) 
         return
 
 
-def _slow_down(factors: dict[str, float]) -> None:
-    """Make stages take longer by spinning at their end, inside their span."""
-    if not factors:
-        return
-    from pipelines.contracts import trace
+class _Stages:
+    """Looks at every stage from inside its span: the CPU time that it takes, and a slowdown that was asked for.
 
-    span: Any = trace._OpenSpan
-    leave = span.__exit__
+    Attributes:
+        cpu_ns: Stage to CPU time of the whole process since the last `take`.
+    """
 
-    def leave_late(self: Any, *exc: object) -> None:
-        now = perf_counter_ns()
-        until = now + int((factors.get(self._stage, 1.0) - 1) * (now - self._start_ns))
-        while perf_counter_ns() < until:
-            pass
-        leave(self, *exc)
+    def __init__(self, factors: dict[str, float]) -> None:
+        from pipelines.contracts import Trace
 
-    span.__exit__ = leave_late
+        self.cpu_ns: dict[str, int] = {}
+        span = Trace.span
+
+        @contextmanager
+        def watched(trace: Trace, stage: str) -> Iterator[None]:
+            cpu_started = process_time_ns()  # asking for it takes a third of a microsecond: not within the span
+            with span(trace, stage):
+                if stage in factors:
+                    started = perf_counter_ns()
+                    yield
+                    until = started + int(factors[stage] * (perf_counter_ns() - started))
+                    while perf_counter_ns() < until:
+                        pass
+                else:
+                    yield
+            self.cpu_ns[stage] = self.cpu_ns.get(stage, 0) + process_time_ns() - cpu_started
+
+        setattr(Trace, "span", watched)  # noqa: B010 - of the checkout that is measured, whichever it is
+
+    def take(self) -> dict[str, int]:
+        """The CPU times so far; from now on it counts anew."""
+        found, self.cpu_ns = self.cpu_ns, {}
+        return found
 
 
 def _result(transcript: Transcript) -> dict[str, Any]:

@@ -155,9 +155,9 @@ def _drawn(evidence: Evidence, chosen: Any, signs: stats.Floats, planted: Mappin
 
 
 def _planted(metric: Metric, evidence: Evidence, planted: Mapping[str, float]) -> float:
-    if metric.kind == "stage":
+    if metric.kind in ("stage", "stage_cpu"):
         return log1p(planted.get(metric.name, 0.0))
-    if metric.kind in ("latency", "cpu"):
+    if metric.kind in ("latency", "throughput", "cpu"):
         return log1p(sum(evidence.shares.get(stage, 0.0) * slowdown for stage, slowdown in planted.items()))
     return 0.0
 
@@ -169,7 +169,8 @@ def pairs(evidence: Evidence) -> int:
 
 def _outcomes(what: str, stage: str | None, slowdown: float, decisions: Sequence[Decision]) -> dict[str, Any]:
     words = Counter(_overall(decision) for decision in decisions)
-    named = sum(any(f"stage {stage}" in case.worse() for case in decision.cases) for decision in decisions)
+    names = {f"stage {stage}", f"stage cpu {stage}"}
+    named = sum(any(names & case.worse() for case in decision.cases) for decision in decisions)
     return {
         "what": what,
         "slowdown": slowdown,

@@ -25,7 +25,7 @@ from harness.records import Sample
 from harness.store import Run
 from pipelines.contracts import ENGINE_STAGE, STAGES
 
-Kind = Literal["latency", "throughput", "cpu", "stage", "peak_memory", "kernel", "instructions"]
+Kind = Literal["latency", "throughput", "cpu", "stage", "stage_cpu", "peak_memory", "kernel", "instructions"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,6 +121,8 @@ class Evidence:
         effects: What was measured on both sides.
         accuracy: By corpus.
         shares: Stage to its share of the baseline's latency.
+        busy: Stage, and "" for the whole request, to how much of its time was CPU time in the calls that were disturbed
+            least, on the side where that is less: 1 where nothing waits.
         problem: Why there is nothing to judge; `None` where there is.
         broken: Whether the candidate fails where the baseline does not.
         unavailable: Whether the problem is that this machine cannot measure it.
@@ -132,6 +134,7 @@ class Evidence:
     effects: Mapping[Metric, Effect] = field(default_factory=dict)
     accuracy: Mapping[str, AccuracyEffect] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
+    busy: Mapping[str, float] = field(default_factory=dict)
     problem: str | None = None
     broken: bool = False
     unavailable: bool = False
@@ -147,10 +150,12 @@ class Evidence:
             if metric in other.effects
         }
         notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
-        return Evidence(self.case, self.title, effects, self.accuracy, self.shares, notes=notes)
+        busy = {stage: min(part, other.busy.get(stage, 0.0)) for stage, part in self.busy.items()}
+        return Evidence(self.case, self.title, effects, self.accuracy, self.shares, busy, notes=notes)
 
 
 Value = Callable[[Sample], float]
+UNDISTURBED = 0.9
 
 
 def paired_effects(run: Run, baseline: Measured, candidate: Measured) -> dict[Metric, Effect]:
@@ -205,6 +210,22 @@ def shares(run: Run, case: Measured) -> dict[str, float]:
     return {stage: stages[stage] / whole for stage in _ordered(stages)} if whole else {}
 
 
+def busy(*cases: Measured) -> dict[str, float]:
+    """See `Evidence.busy`; the calls that were disturbed least are the tenth with the most CPU time for their time."""
+    found: dict[str, float] = {}
+    for case in cases:
+        parts: dict[str, list[float]] = {}
+        for row in case.steady.values():
+            if row.latency_ns > 0 and row.stages_cpu_ns:
+                parts.setdefault("", []).append(row.cpu_ns / row.latency_ns)
+            for stage, cpu_ns in row.stages_cpu_ns.items():
+                if row.stages_ns.get(stage, 0) > 0:
+                    parts.setdefault(stage, []).append(cpu_ns / row.stages_ns[stage])
+        for stage, values in parts.items():
+            found[stage] = min(found.get(stage, 1.0), float(np.quantile(values, UNDISTURBED)))
+    return found
+
+
 class _Samples:
     """The steady samples of a case in repeats that ran to their end."""
 
@@ -213,6 +234,7 @@ class _Samples:
         self._columns = {name: place for place, name in enumerate(utterances or tuple(run.utterances))}
         self._ended = {row.repeat for row in case.processes}
         self.stages = {stage for row in case.steady.values() for stage in row.stages_ns}
+        self.cpu_stages = {stage for row in case.steady.values() for stage in row.stages_cpu_ns}
 
     def table(self, value: Value) -> stats.Floats:
         """(repeats, utterances, laps), NaN where nothing was measured."""
@@ -251,11 +273,16 @@ def _values(first: _Samples, second: _Samples) -> dict[Metric, Value]:
         Metric("latency"): lambda row: float(row.latency_ns),
         Metric("cpu"): lambda row: float(row.cpu_ns),
         **{Metric("stage", stage): _stage(stage) for stage in stages},
+        **{Metric("stage_cpu", stage): _stage_cpu(stage) for stage in _ordered(first.cpu_stages & second.cpu_stages)},
     }
 
 
 def _stage(stage: str) -> Value:
     return lambda row: float(row.stages_ns.get(stage, 0))
+
+
+def _stage_cpu(stage: str) -> Value:
+    return lambda row: float(row.stages_cpu_ns.get(stage, 0))
 
 
 def _ordered(stages: set[str] | Mapping[str, int]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from math import exp, isfinite
 from typing import Literal
 
@@ -26,6 +27,7 @@ class CaseVerdict:
             machine lacks what it takes.
         reason: What decided it, in one sentence.
         rows: The numbers.
+        busy: See `harness.gate.evidence.Evidence`.
         notes: What a reader must know.
     """
 
@@ -35,6 +37,7 @@ class CaseVerdict:
     reason: str
     rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
+    busy: Mapping[str, float] = field(default_factory=dict)
 
     def worse(self) -> frozenset[str]:
         """The numbers that are worse."""
@@ -50,9 +53,10 @@ def judge(evidence: Evidence, config: GateConfig) -> CaseVerdict:
         (
             *(_time_row(metric, effect, evidence, config) for metric, effect in evidence.effects.items()),
             *(_accuracy_row(corpus, effect, config) for corpus, effect in evidence.accuracy.items()),
-        )
+        ),
+        evidence.busy,
     )
-    return decided(CaseVerdict(evidence.case, evidence.title, "fine", "", rows, evidence.notes))
+    return decided(CaseVerdict(evidence.case, evidence.title, "fine", "", rows, evidence.notes, evidence.busy))
 
 
 def decided(case: CaseVerdict) -> CaseVerdict:
@@ -69,13 +73,13 @@ def decided(case: CaseVerdict) -> CaseVerdict:
 
 def _time_row(metric: Metric, effect: Effect, evidence: Evidence, config: GateConfig) -> Row:
     shift = effect.shift()
-    margin = float(getattr(config.margin, metric.kind))
+    margin = float(getattr(config.margin, metric.kind.removesuffix("_cpu")))
     if isinstance(effect, Unpaired) and metric.kind != "peak_memory":
         margin += config.stored.drift
     low, high = _fraction(shift.low), _fraction(shift.high)
     change = exp(shift.value) - 1
     # A wait follows from what is served before it: it is shown, and those stages are judged.
-    judged = metric.kind != "stage" or (
+    judged = metric.kind not in ("stage", "stage_cpu") or (
         metric.name != QUEUE_STAGE and evidence.shares.get(metric.name, 0.0) >= config.stages.least_share
     )
     word = verdict(change, low, high, margin)

@@ -101,4 +101,4 @@ def _final(case: CaseVerdict, confirmed: frozenset[str]) -> CaseVerdict:
         else row
         for row in case.rows
     )
-    return case if rows == case.rows else decided(replace(case, rows=reconciled(rows)))
+    return case if rows == case.rows else decided(replace(case, rows=reconciled(rows, case.busy)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from harness.gate.accuracy import accuracy_effects
-from harness.gate.evidence import Evidence, paired_effects, shares, unpaired_effects
+from harness.gate.evidence import Evidence, busy, paired_effects, shares, unpaired_effects
 from harness.measured import Measured, measured_cases
 from harness.records import CaseEntry, Utterance
 from harness.side import BASELINE, CANDIDATE
@@ -79,7 +79,7 @@ def _evidence(
         notes.append("no accuracy: no utterance has a transcript")
     if not effects and not accuracy:
         return Evidence(name, title, problem="no repeat was measured on both sides to its end")
-    return Evidence(name, title, effects, accuracy, shares(runs[0], cases[0]), notes=tuple(notes))
+    return Evidence(name, title, effects, accuracy, shares(runs[0], cases[0]), busy(*cases), notes=tuple(notes))
 
 
 def _lacking(

@@ -170,7 +170,8 @@ def test_gate_against_a_commit_and_against_what_that_stored(own_home: Path) -> N
     assert amira("gate", "save", "latest", at=own_home).returncode == 0
     stored = document(amira(*options, "--baseline", "auto", at=own_home), 0, 3)
     assert stored["how"] == "stored baseline"
-    compared = document(amira("compare", "latest", stored["runs"][0], "--json", at=own_home))
+    # Two sittings of two repeats, with the usual margins: what a busy machine makes of that is not said here.
+    compared = document(amira("compare", "latest", stored["runs"][0], "--json", at=own_home), 0, 1, 3)
     assert compared[0]["how"] == "stored runs"
 
 

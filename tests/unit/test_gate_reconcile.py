@@ -81,3 +81,34 @@ def test_without_valgrind_counts_are_a_row_with_the_reason(monkeypatch: pytest.M
     assert missing.verdict == "unavailable"
     assert "valgrind is not installed. Install it" in missing.reason
     assert Result("a", "b", "interleaved", cases, (), "").verdict == "fine"
+
+
+def request(wall: float, cpu: float, busy: float, wait: float = 0.0) -> dict[str, str]:
+    """A request on a busy machine: the clock is noisy, CPU time is not."""
+    noise = NOISY * np.linspace(-1, 1, 8)
+    still = QUIET * np.linspace(-1, 1, 8)
+    effects: dict[Metric, Effect] = {
+        Metric("latency"): Paired(np.log1p(wall) + noise),
+        Metric("cpu"): Paired(np.log1p(cpu) + still),
+        Metric("stage", "decode"): Paired(np.log1p(wall) + noise),
+        Metric("stage_cpu", "decode"): Paired(np.log1p(cpu) + still),
+    }
+    parts = {"": busy, "decode": busy - wait}
+    case = judge(Evidence("a", "A", effects, {}, {"decode": 0.9}, parts), GateConfig())
+    return {row.metric: row.verdict for row in case.rows}
+
+
+def test_cpu_time_decides_where_the_clock_cannot_and_nothing_waits() -> None:
+    assert set(request(0.0, 0.0, 0.99).values()) == {"fine"}
+
+
+def test_cpu_time_says_nothing_of_a_stage_that_waits() -> None:
+    found = request(0.0, 0.0, 0.99, wait=0.5)
+    assert (found["latency"], found["stage decode"]) == ("fine", "unclear")
+    assert request(0.0, 0.0, 0.5)["latency"] == "unclear"
+
+
+def test_more_cpu_time_is_red_with_the_name_of_the_stage_though_the_clock_is_noisy() -> None:
+    found = request(0.05, 0.05, 0.99)
+    assert (found["cpu"], found["stage cpu decode"]) == ("worse", "worse")
+    assert found["latency"] == "unclear"

@@ -69,7 +69,11 @@ def test_what_is_recorded_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_table_has_the_same_samples_with_a_column_for_each_stage(tmp_path: Path) -> None:
-    samples = [_sample("a", stages_ns={"decode": 7, "ingest": 1}), _sample("b", stages_ns={"warp": 2})]
+    cpu = {"decode": 6, "ingest": 1}
+    samples = [
+        _sample("a", stages_ns={"decode": 7, "ingest": 1}, stages_cpu_ns=cpu),
+        _sample("b", stages_ns={"warp": 2}),
+    ]
     with Recorder.create(tmp_path, _manifest()) as recorder:
         for sample in samples:
             recorder.sample(sample)
@@ -83,9 +87,10 @@ def test_the_table_has_the_same_samples_with_a_column_for_each_stage(tmp_path: P
     ]
     assert table.schema.metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
     for row, sample in zip(table.to_pylist(), samples, strict=True):
-        flat = {key: value for key, value in sample.to_json().items() if key != "stages_ns"}
+        flat = {key: value for key, value in sample.to_json().items() if not key.startswith("stages_")}
         stages = {key: value for key, value in row.items() if key.startswith("stage_") and value is not None}
         assert {key: row[key] for key in flat} == flat
+        assert {stage: row[f"cpu_{stage}_ns"] for stage in sample.stages_cpu_ns} == sample.stages_cpu_ns
         assert stages == {f"stage_{stage}_ns": value for stage, value in sample.stages_ns.items()}
 
 
