@@ -20,7 +20,7 @@ from pipelines.errors import AmiraError
 from pipelines.models import card, model_card, source, trained
 from pipelines.models.recipe import Progress, Recipe, tools
 
-RECIPE_VERSION = 3
+RECIPE_VERSION = 4
 WEIGHTS, TOKENS, CONFIG, ABOUT = "weights.safetensors", "tokens.txt", "config.json", "README.md"
 PRECISIONS = {
     "fp32": "FP32",

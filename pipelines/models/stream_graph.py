@@ -51,7 +51,7 @@ def stream_graph(weights: TrainedWeights, shape: StreamShape, linear: LinearWrit
 
     Inputs: `samples` float32 (batch, 384 C); `state_samples` float32 (batch, 511), the samples before them;
     `state_key` and `state_value` float32 (batch, layers, L, 416), of the frames before them, the latest last;
-    `state_frames` int64 (batch,), how many of those L are real.
+    `state_frames` int64 (batch, 1), how many of those L are real.
     Outputs: `log_probs` float32 (batch, C, labels), and `next_samples`, `next_key`, `next_value`, `next_frames` for
     the step after this one. All states are zero at the start of a stream.
     """
@@ -87,7 +87,7 @@ def _interface(shape: StreamShape, labels: int) -> tuple[list[onnx.ValueInfoProt
         return [
             tensor(f"{prefix}_samples", ["batch", CARRY_SAMPLES]),
             *(tensor(f"{prefix}_{kind}", cache) for kind in _KINDS),
-            tensor(f"{prefix}_frames", ["batch"], TensorProto.INT64),
+            tensor(f"{prefix}_frames", ["batch", 1], TensorProto.INT64),  # Triton keeps no scalars
         ]
 
     inputs = [tensor("samples", ["batch", "samples"]), *states("state")]
@@ -111,7 +111,7 @@ class _Window:
         self.queries = graph.node("Slice", self.keys, graph.constant("from_left", np.array([left])), end, axis1)
         """int64 (batch, C): positions of the queries."""
         unreal = graph.node("Sub", most, "state_frames")
-        real = graph.node("GreaterOrEqual", self.keys, graph.node("Unsqueeze", unreal, axis1))
+        real = graph.node("GreaterOrEqual", self.keys, unreal)
         self.mask = graph.node("Cast", real, to=TensorProto.INT32)
         """int32 (batch, L + C): 1 for a key that is real."""
         more = graph.node("Add", "state_frames", count)

@@ -97,6 +97,8 @@ def _check_config(repository: Path, folder: Path, config: Any) -> str:
     _compare("input", config.input, [item for item in inputs if item.name not in state.values()], batched)
     _compare("output", config.output, outputs, batched, complete=False)
     _check_state(state, inputs, outputs)
+    _check_implicit(config.sequence_batching.state, inputs)
+    _check_warm_up(config)
     plan = config.default_model_filename or "model.onnx"
     if not plan.endswith(".onnx") and not (folder / "1" / plan).is_file():
         return f"1/{plan} is built on the GPU that runs it; compared with the ONNX file that it is built from"
@@ -117,6 +119,42 @@ def _check_state(state: dict[str, str], inputs: list[_Tensor], outputs: list[_Te
             raise AmiraError(f"state {output}={name}: the model has no such pair of output and input. Mend 'state'")
         if given[output].type != taken[name].type:
             raise AmiraError(f"state {output}={name}: the types differ, {given[output].type} and {taken[name].type}")
+
+
+def _check_implicit(states: Any, inputs: list[_Tensor]) -> None:
+    """See that states that Triton keeps itself start with zeros, of the model's type and sizes."""
+    taken = {item.name: item for item in inputs}
+    for state in states:
+        real, said = taken[state.input_name], (_type_name(state), tuple(state.dims))
+        if said != (real.type, real.shape[1:]):
+            raise AmiraError(
+                f"state '{state.input_name}' is {said[0]} {list(said[1])} here and {real.type} {list(real.shape[1:])} "
+                "in the model, behind the batch. Mend data_type and dims"
+            )
+        first = [(_type_name(item), tuple(item.dims), item.zero_data) for item in state.initial_state]
+        if first != [(*said, True)]:
+            raise AmiraError(f"state '{state.input_name}' needs an initial_state of zeros, of the same type and dims")
+
+
+def _check_warm_up(config: Any) -> None:
+    """See that warm-up requests are such as Triton runs; it skips those without a batch, and says so nowhere."""
+    declared = {item.name: item for item in config.input}
+    for request in config.model_warmup:
+        where = f"warm-up request '{request.name}'"
+        if request.batch_size < 1:
+            raise AmiraError(f"{where} has no batch_size and would be skipped. Give it 1")
+        if differing := set(declared) ^ set(request.inputs):
+            raise AmiraError(f"{where} and the model's inputs differ in: {', '.join(sorted(differing))}. Name them all")
+        for name, given in request.inputs.items():
+            item = declared[name]
+            fits = len(given.dims) == len(item.dims) and all(
+                size >= 0 and wanted in (-1, size) for size, wanted in zip(given.dims, item.dims, strict=True)
+            )
+            if given.data_type != item.data_type or not fits:
+                raise AmiraError(
+                    f"{where} gives '{name}' as {_type_name(given)} {list(given.dims)}, and the input is "
+                    f"{_type_name(item)} {list(item.dims)}. Mend the request"
+                )
 
 
 def _onnx_tensors(path: Path) -> tuple[list[_Tensor], list[_Tensor]]:

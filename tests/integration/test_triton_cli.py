@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -83,6 +84,9 @@ def test_our_own_repository_fits_its_models() -> None:
         ("TYPE_INT16", "TYPE_INT8", "'pcm' is TYPE_INT8 here and TYPE_INT16 in the model"),
         ("dims: [ -1 ] }\n]\noutput", "dims: [ -1, 2 ] }\n]\noutput", "'pcm' has the sizes [-1, 2] here"),
         ("max_batch_size: 16", "max_batch: 16", "3:1"),
+        ("    batch_size: 1\n", "", "warm-up request 'one second' has no batch_size"),
+        ('key: "pcm"', 'key: "audio"', "the model's inputs differ in: audio, pcm"),
+        ("dims: [ 16000 ]", "dims: [ -1 ]", "gives 'pcm' as TYPE_INT16 [-1], and the input is TYPE_INT16 [-1]"),
         ('backend: "onnxruntime"', 'name: "other"', "name is 'other', the folder's is 'preprocessor'"),
     ],
 )
@@ -141,3 +145,25 @@ def test_a_repository_elsewhere_becomes_a_copy(tmp_path: Path) -> None:
     assert filled == ["preprocessor"]
     assert any("moonshine-encoder: left out, moonshine-aed has no encoder.fp32.onnx yet" in line for line in said)
     assert repository.servable(tmp_path / "copy") == ["preprocessor"]
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("dims: [ 511 ]", "dims: [ 510 ]", r"'state_samples' is TYPE_FP32 \[510\] here and TYPE_FP32 \[511\]"),
+        ("zero_data: true", "data_file: 'noise'", "'state_samples' needs an initial_state of zeros"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    if "stream-ctc-server" not in repository.servable(repository.served()):
+        pytest.skip("stream-ctc-server is not built. Build it: amira models build")
+    folder = tmp_path / "stream-ctc-server"
+    shutil.copytree(repository.served() / folder.name, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    path = folder / "configs" / "gpu.pbtxt"
+    text = path.read_text("utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after, 1), "utf-8")
+    [whole, finding] = check.check(tmp_path)
+    assert not whole.problem
+    assert re.search(message, finding.problem)

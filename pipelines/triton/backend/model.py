@@ -95,8 +95,8 @@ class TritonPythonModel:
     def _feed(self, request):
         feed = {name: _array(request, name) for name in self._inputs}
         if self._controls:
-            sequence = int(_array(request, self._controls["CONTROL_SEQUENCE_CORRID"]).ravel()[0])
-            if _array(request, self._controls["CONTROL_SEQUENCE_START"]).any():
+            sequence = self._sequence(request)
+            if sequence is None or _array(request, self._controls["CONTROL_SEQUENCE_START"]).any():
                 self._sequences[sequence] = (self._zeros, time.monotonic())
             elif sequence not in self._sequences:
                 raise ValueError(
@@ -105,6 +105,11 @@ class TritonPythonModel:
                 )
             feed.update({name: value[None] for name, value in self._sequences[sequence][0].items()})
         return feed
+
+    def _sequence(self, request):
+        """The request's sequence; `None` for Triton's warm-up requests, which are of none."""
+        tensor = pb_utils.get_input_tensor_by_name(request, self._controls["CONTROL_SEQUENCE_CORRID"])
+        return None if tensor is None else int(tensor.as_numpy().ravel()[0])
 
     def _run(self, group, responses):
         feeds = [feed for _, _, feed in group]
@@ -129,9 +134,9 @@ class TritonPythonModel:
                 self._remember(request, mine[len(self._outputs) :])
 
     def _remember(self, request, values):
-        sequence = int(_array(request, self._controls["CONTROL_SEQUENCE_CORRID"]).ravel()[0])
+        sequence = self._sequence(request)
         self._sequences.pop(sequence, None)
-        if not _array(request, self._controls["CONTROL_SEQUENCE_END"]).any():
+        if sequence is not None and not _array(request, self._controls["CONTROL_SEQUENCE_END"]).any():
             state = {taken: value[0] for taken, value in zip(self._state.values(), values, strict=True)}
             self._sequences[sequence] = (state, time.monotonic())
 
