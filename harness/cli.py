@@ -18,6 +18,7 @@ from harness.commands import (
     load,
     models,
     performance,
+    profile,
     read,
     report,
     serve,
@@ -56,6 +57,7 @@ cli.command("bench")(bench.bench)
 cli.command("report")(report.report)
 cli.command("compare")(compare.compare)
 cli.add_typer(gate.app, name="gate")
+cli.command("profile")(profile.profile)
 cli.command("load")(load.load)
 cli.command("serve", context_settings=serve.SETTINGS)(serve.serve)
 cli.command("history")(history.history)

@@ -39,6 +39,8 @@ THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
 )
 PR_SET_PDEATHSIG = 1
+PR_SET_PTRACER = 0x59616D61
+PR_SET_PTRACER_ANY = -1
 WAIT_S = 1.0
 OUT_OF_MEMORY = "out of memory"
 BAD_ALLOC = "bad_alloc"
@@ -66,6 +68,7 @@ class Job:
         workers: Pipelines in this process, each in a thread of its own.
         arrivals: For each lap its groups of (place in the lap, nanoseconds after the group's start), as
             `harness.scenario.schedule` has them; `None` for one call after the other.
+        traceable: Whether a profiler that is not its parent may look at this process.
     """
 
     pipeline: dict[str, Any]
@@ -83,6 +86,7 @@ class Job:
     slowdown: dict[str, float] = field(default_factory=dict)
     workers: int = 1
     arrivals: list[list[list[tuple[int, int]]]] | None = None
+    traceable: bool = False
 
     def to_json(self) -> str:
         """The text of the job file."""
@@ -151,6 +155,8 @@ def main() -> None:
     job = Job(**json.loads(Path(job_file).read_text(encoding="utf-8")))
     report = _Report(int(report_fd))
     _die_with(job.parent)
+    if job.traceable:
+        ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_long(PR_SET_PTRACER_ANY), 0, 0, 0)
     try:
         _set_threads(job.pipeline["threads"], job.workers)
         audio = _read_audio(job)

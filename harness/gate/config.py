@@ -22,8 +22,8 @@ class Repeats(Model):
         budget_s: Seconds after which no further batch is begun.
     """
 
-    batch: int = Field(default=8, ge=2, le=1000)
-    most: int = Field(default=64, ge=2, le=10_000)
+    batch: int = Field(default=6, ge=2, le=1000)
+    most: int = Field(default=60, ge=2, le=10_000)
     budget_s: float = Field(default=480, gt=0)
 
 

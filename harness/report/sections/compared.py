@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from harness.gate import baselines
 from harness.gate.config import GateConfig
-from harness.gate.judge import CaseVerdict, Row, judge, said
+from harness.gate.judge import CaseVerdict, judge
+from harness.gate.row import Row, said
 from harness.gate.run import DRIFT
 from harness.gate.sides import apart
 from harness.report.figures import forest
