@@ -45,13 +45,27 @@ def summarise(folder: Path) -> dict[str, Any]:
     }
 
 
+def latencies_ms(folder: Path, step: int) -> dict[str, pd.Series[float]]:
+    """The latencies of a step of a run, in ms: `partial`, `first_partial`, `stable`, `final`, and each `_from_send`."""
+    record, steps = steps_of(folder)
+    place = folder / record["steps"][step]["folder"]
+    sessions = _sessions(place, [])
+    well = sessions[~sessions.vanishes & ~sessions.slow]
+    return _latencies(_table(place, "events"), _table(place, "sends"), well, steps[step])
+
+
+def _sessions(folder: Path, notes: list[str]) -> pd.DataFrame:
+    sessions = pd.DataFrame(_lines(folder, "sessions", notes))
+    if sessions.empty:
+        raise NothingMeasuredError(f"'{folder}' has no session. Measure again: amira load URL")
+    return sessions
+
+
 def _step(
     folder: Path, spec: LoadSpec, stored: dict[str, Any], record: dict[str, Any], notes: list[str]
 ) -> dict[str, Any]:
     events, sends = (_table(folder, name) for name in ("events", "sends"))
-    sessions = pd.DataFrame(_lines(folder, "sessions", notes))
-    if sessions.empty:
-        raise NothingMeasuredError(f"'{folder}' has no session. Measure again: amira load URL")
+    sessions = _sessions(folder, notes)
     finals = _lines(folder, "finals", notes)
     well = sessions[~sessions.vanishes & ~sessions.slow]
     latencies = _latencies(events, sends, well, spec)
@@ -80,7 +94,9 @@ def _step(
     }
 
 
-def _latencies(events: pd.DataFrame, sends: pd.DataFrame, sessions: pd.DataFrame, spec: LoadSpec) -> dict[str, Any]:
+def _latencies(
+    events: pd.DataFrame, sends: pd.DataFrame, sessions: pd.DataFrame, spec: LoadSpec
+) -> dict[str, pd.Series[float]]:
     chunk_ns = spec.chunk_ms * 1_000_000
     keys = ["stream", "session"]
     joined = events.merge(sessions[[*keys, "first_due_ns", "chunks"]], on=keys)

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from pipelines.paths import home
-from tests.synthetic import write_run
+from tests.synthetic import FakeCase, FakeRun, write_run
 
+DECODERS = FakeRun(
+    [
+        FakeCase("greedy", "Greedy", 0.05, axis="decoder", variant="decoder/greedy", rung=False, slip=0.2),
+        FakeCase("beam", "Beam", 0.06, axis="decoder", variant="decoder/beam", rung=False, slip=0.0),
+    ],
+    corpora=("starter", "learners", "readers"),
+)
 NOTEBOOKS = sorted((home() / "notebooks").glob("*.py"))
 COUNT_FIGURES = """
 import runpy, sys
@@ -19,17 +26,24 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 runpy.run_path(sys.argv[1])
 figures = [plt.figure(number) for number in plt.get_fignums()]
-assert figures and all(axes.has_data() and axes.get_xlabel() for figure in figures for axes in figure.axes)
+everywhere = [axes for figure in figures for axes in figure.axes]
+assert everywhere and all(axes.has_data() and axes.get_xlabel() and axes.get_title() for axes in everywhere)
 """
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AMIRA_RUN", str(write_run(tmp_path)))
+    fake = DECODERS if path.stem == "4_decoders" else FakeRun()
+    monkeypatch.setenv("AMIRA_RUN", str(write_run(tmp_path, fake)))
+    monkeypatch.setenv("AMIRA_LOAD", str(home() / "reports" / "server-load"))
     command = [sys.executable, "-c", COUNT_FIGURES, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_there_are_the_five_that_a_researcher_would_open() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["1_first_look", "2_compare_two", "3_ladder", "4_decoders", "5_load"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
