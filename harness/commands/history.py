@@ -15,7 +15,8 @@ def history(
 ) -> None:
     """Show how a plan's cases developed over the stored runs of one machine, and where a level changed.
 
-    The machine is that of the latest run. A change is found by ranks and stands a permutation test at 1 %. Runs that
+    The machine is that of the latest run. A change is found by ranks and stands a permutation test at 1 %; it
+    is hardly ever seen before four runs have the new level: to stop a regression there is `amira gate`. Runs that
     cannot be read are named and left out. With pictures, on a page: amira report RUN --history.
     """
     from harness.history import history as made

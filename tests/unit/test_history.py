@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.history import history as command
 from harness.history import history
 from harness.store import Run, open_run
 from pipelines.errors import NothingMeasuredError
@@ -49,3 +50,22 @@ def test_runs_of_other_machines_are_left_out(tmp_path: Path) -> None:
 def test_no_run_is_nothing_measured() -> None:
     with pytest.raises(NothingMeasuredError, match="no run of that plan"):
         history([])
+
+
+def test_the_command_shows_each_run_with_its_commit_and_where_the_level_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AMIRA_HOME", str(tmp_path))
+    for day, run in enumerate(runs(tmp_path / "reports" / "runs", [0.05] * 6 + [0.1] * 6)):
+        path = run.path / "manifest.json"
+        path.write_text(path.read_text().replace("0123456789abcdef" * 2 + "01234567", f"{day:012x}" + 28 * "0"))
+    command("default", json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["runs"], found["notes"]) == (12, [])
+    [case] = found["cases"]
+    assert [point["commit"] for point in case["points"]] == [f"{day:012x}" for day in range(12)]
+    assert [(change["run"], change["commit"]) for change in case["changes"]] == [("run-07", "000000000006")]
+    command("default")
+    assert "level changed: " in capsys.readouterr().out
+    with pytest.raises(NothingMeasuredError, match="no run of that plan"):
+        command("nothing")

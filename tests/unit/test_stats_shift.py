@@ -138,3 +138,27 @@ def test_a_flat_history_has_no_change_point() -> None:
     assert sum(bool(change_points(rng.normal(0, 1, 30))) for _ in range(20)) <= 2
     assert change_points([5.0] * 30) == []
     assert change_points([1.0, 9.0]) == []
+
+
+@pytest.mark.parametrize(("place", "bad_nights", "least"), [(4, 0.0, 8), (15, 0.0, 9), (26, 0.0, 8), (15, 0.05, 7)])
+@pytest.mark.parametrize("size", [0.95, 1.05])
+def test_a_planted_change_is_found_where_it_is(place: int, bad_nights: float, least: int, size: float) -> None:
+    """Of 5 % over noise of 1 %, once four runs have the new level; in spite of nights that are slower by 30 %."""
+    found = 0
+    for seed in range(10):
+        rng = RNG(seed)
+        level = np.where(np.arange(30) < place, 100.0, 100.0 * size)
+        nights = np.where(rng.random(30) < bad_nights, 1.3, 1.0)
+        changes = change_points(level * np.exp(rng.normal(0, 0.01, 30)) * nights)
+        near = [change for change in changes if abs(change.index - place) <= 1]
+        found += len(near) == 1
+        assert all((change.after > change.before) == (size > 1) for change in near)
+    assert found >= least
+
+
+def test_two_planted_changes_are_both_found() -> None:
+    rng = RNG(3)
+    level = np.repeat([100.0, 80.0, 90.0], 12)
+    changes = change_points(level * np.exp(rng.normal(0, 0.01, 36)))
+    assert [change.index for change in changes] == [12, 24]
+    assert [round(change.after / change.before, 1) for change in changes] == [0.8, 1.1]
