@@ -12,7 +12,13 @@ import pytest
 from harness.documents import filled_in
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-SCRIPTS = ("001-floor/floor.py", "003-kernels/measure.py", "004-allocators/tables.py", "005-rival/tables.py")
+SCRIPTS = (
+    "001-floor/floor.py",
+    "003-kernels/measure.py",
+    "004-allocators/tables.py",
+    "005-rival/tables.py",
+    "016-streaming-speed/measure.py",
+)
 
 
 def load(script: str) -> ModuleType:
