@@ -109,6 +109,7 @@ def _case(run: Run, entry: CaseEntry, measured: dict[str, Measured], scores: Sco
         "model": case.pipeline.model,
         "threads": case.pipeline.threads,
         "variants": dict(case.pipeline.variants),
+        "options": {axis: dict(own) for axis, own in case.pipeline.options.items()},
         **(_numbers(run, found) if found else dict.fromkeys(NUMBERS)),
         "wer": scores.wer(case.id),
         "cer": scores.cer(case.id),

@@ -77,6 +77,7 @@ class FakeCase:
     load_s: float = 1.2
     unavailable: tuple[str, str] | None = None
     error: str | None = None
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 DEFAULT_CASES = (
@@ -200,7 +201,7 @@ def _manifest(fake: FakeRun, utterances: list[dict[str, Any]]) -> dict[str, Any]
     entries = []
     for case in fake.cases:
         variants = {"peer": case.variant} if case.axis == "peer" else {**base, case.axis: case.variant}
-        pipeline = {"model": "moonshine-aed", "threads": 1, "variants": variants, "options": {}}
+        pipeline = {"model": "moonshine-aed", "threads": 1, "variants": variants, "options": case.options}
         entries.append(
             {
                 "case": {

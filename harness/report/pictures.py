@@ -51,7 +51,7 @@ class Picture:
 
 def draw_all(run: Run, summary: dict[str, Any]) -> dict[str, Picture]:
     """The figures that the run has data for, by name."""
-    from harness.report.figures import cost, front, ladder, memory, percentiles, stages
+    from harness.report.figures import cost, front, ladder, memory, percentiles, stages, sweep
 
     latencies = _latencies_ms(run)
     drawn: list[tuple[str, Draw, Callable[[dict[str, Any]], str]]] = [
@@ -59,6 +59,7 @@ def draw_all(run: Run, summary: dict[str, Any]) -> dict[str, Picture]:
         ("percentiles", lambda layout: percentiles.draw(summary, latencies, layout), percentiles.describe),
         ("stages", lambda layout: stages.draw(summary, layout), stages.describe),
         ("front", lambda layout: front.draw(summary, layout), front.describe),
+        ("sweep", lambda layout: sweep.draw(summary, layout), sweep.describe),
         ("cost", lambda layout: cost.draw(summary, layout), cost.describe),
         ("memory", lambda layout: memory.draw(summary, layout), memory.describe),
     ]
