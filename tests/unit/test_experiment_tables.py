@@ -17,6 +17,7 @@ SCRIPTS = (
     "003-kernels/measure.py",
     "004-allocators/tables.py",
     "005-rival/tables.py",
+    "014-accuracy/measure.py",
     "016-streaming-speed/measure.py",
 )
 

@@ -53,9 +53,9 @@ def sweep(summary: dict[str, Any]) -> Sweep | None:
         option: [sorted(points, key=lambda point: point[0]) for points in groups.values() if _values(points) >= LEAST]
         for option, groups in found.items()
     }
-    option = max(curves, key=lambda name: sum(map(len, curves[name])), default=None)
-    if option is None or not curves[option]:
+    if not any(curves.values()):
         return None
+    option = max(curves, key=lambda name: sum(map(len, curves[name])))
     lines = tuple((_name(points, curves[option]), tuple(points)) for points in curves[option])
     inside = {case["id"] for _, points in lines for _, case in points}
     against = {case["compare_to"] for _, points in lines for _, case in points} - inside
