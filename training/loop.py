@@ -273,10 +273,11 @@ class Trainer:
             rates = error_rates(
                 transcribe(self.network, self.dev, self.dev_utterances, chunk, self.device), self.dev_utterances
             )
-        self._log({"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "wer": rates})
+        hours = round(self.speech.hours, 2)
+        self._log({"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "hours": hours, "wer": rates})
         training = self.config.model_dump()
         training |= {"init": [_name(path) for path in self.config.init], "teacher": _name(self.config.teacher)}
-        facts = {"training": training, "step": self.step, "hours": round(self.speech.hours, 2), "wer": rates}
+        facts = {"training": training, "step": self.step, "hours": hours, "wer": rates}
         export(self.folder / EXPORT, self.network, self.average, facts)
         self.network.load_state_dict(kept)
 
