@@ -60,6 +60,8 @@ class TrainingConfig(_Frozen):
         corpus: What it learns from, as `amira corpus show` takes it.
         dev: What it is measured on.
         hours: Only a random part of so many hours, for learning curves; 0 for all.
+        units: What it writes: characters, or pieces of words learned from the transcripts (needs sentencepiece).
+        bpe_size: How many pieces, with the blank.
         init: Exported folders to start from, each over those before; below them lies the package's encoder.
         teacher: Exported folder of the model whose posteriors it learns from; empty for none.
         teacher_weight: Weight of the distance to the teacher's posteriors.
@@ -73,6 +75,8 @@ class TrainingConfig(_Frozen):
     dev: str = "shared:dev"
     hours: float = 0.0
     seed: int = 1
+    units: Literal["characters", "bpe"] = "characters"
+    bpe_size: int = Field(default=128, ge=32, le=4096)
     model: Model = Model()
     augmentation: Augmentation = Augmentation()
     init: tuple[str, ...] = ()

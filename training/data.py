@@ -17,7 +17,6 @@ import numpy.typing as npt
 from harness.corpus.load import load_corpus
 from harness.metrics.normalise import normalise
 from pipelines.contracts import SAMPLE_RATE
-from training import vocabulary
 
 Int16 = npt.NDArray[np.int16]
 
@@ -41,11 +40,6 @@ class Utterance:
     age: float | None
     start: int
     samples: int
-
-    @property
-    def tokens(self) -> list[int]:
-        """Its transcript as character ids."""
-        return vocabulary.encode(self.text)
 
 
 class Speech:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import vocabulary
 from training.data import Speech, Utterance, batches
 from training.network import Network
+from training.vocabulary import Units, collapse
 
 
 def spread(utterances: Sequence[Utterance], each: int, seed: int = 0) -> list[Utterance]:
@@ -35,7 +35,12 @@ def padded(waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
 
 
 def transcribe(
-    network: Network, speech: Speech, utterances: Sequence[Utterance], chunk_frames: int | None, device: str = "cpu"
+    network: Network,
+    units: Units,
+    speech: Speech,
+    utterances: Sequence[Utterance],
+    chunk_frames: int | None,
+    device: str = "cpu",
 ) -> dict[str, str]:
     """Greedy text by utterance id."""
     network.eval()
@@ -47,7 +52,7 @@ def transcribe(
             logits, frames = network(samples.to(device), lengths.to(device), chunk_frames)
             best = logits.argmax(-1).cpu()
             for utterance, labels, count in zip(group, best, frames.tolist(), strict=True):
-                texts[utterance.id] = vocabulary.collapse(labels[:count].tolist())
+                texts[utterance.id] = collapse(units, labels[:count].tolist())
     network.train()
     return texts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pipelines.acoustic.tokens import read_symbols
 from pipelines.errors import AmiraError
-from training import vocabulary
 from training.config import Model
 from training.network import Network
 from training.pretrained import encoder_state
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS, TOKENS = "weights.safetensors", "tokens.txt"
 _TOP = ("layer_norm.", "head.")
 
 
-def export(folder: Path, network: Network, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+def export(
+    folder: Path, network: Network, labels: Sequence[str], state: dict[str, Tensor], facts: dict[str, Any]
+) -> None:
     """Write the weights that training changed, and what is needed to build the network again."""
     config = network.config
     frozen = () if config.streaming else ("conv", "groupnorm", *(f"layers.{i}." for i in range(config.frozen_layers)))
@@ -31,7 +34,7 @@ def export(folder: Path, network: Network, state: dict[str, Tensor], facts: dict
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(kept, folder / WEIGHTS)
-    (folder / "tokens.txt").write_text("".join(f"{c} {i}\n" for i, c in enumerate(_names())), "utf-8")
+    (folder / TOKENS).write_text("".join(f"{c} {i}\n" for i, c in enumerate(labels)), "utf-8")
     about = {
         **config.model_dump(),
         "chunk_frames": config.chunk_frames[0],
@@ -53,7 +56,8 @@ def load_exported(folder: Path) -> tuple[Network, dict[str, Any]]:
     except OSError as error:
         raise AmiraError(f"there are no trained weights in {folder}: {error}. Train them first") from error
     fields = {name: about[name] for name in Model.model_fields if name != "chunk_frames"}
-    network = Network(Model(**fields, chunk_frames=(about["chunk_frames"],)))
+    model = Model(**fields, chunk_frames=(about["chunk_frames"],))
+    network = Network(model, labels=len(read_symbols(folder / TOKENS)))
     load_known(network, {**encoder_state(), **own_state(folder)})
     return network, about
 
@@ -73,7 +77,3 @@ def load_known(network: Network, state: dict[str, Tensor]) -> list[str]:
     fitting = {name: value for name, value in state.items() if name in wanted and wanted[name].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
     return [name for name in wanted if name not in fitting]
-
-
-def _names() -> list[str]:
-    return ["<space>" if character == " " else character for character in vocabulary.CHARACTERS]

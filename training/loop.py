@@ -18,18 +18,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipelines.acoustic.tokens import read_symbols
 from pipelines.contracts import SAMPLE_RATE
+from pipelines.errors import AmiraError
 from pipelines.models.moonshine import FRAME_SAMPLES
 from training.augment import augment
 from training.config import Augmentation, TrainingConfig
 from training.data import Utterance, batches, load_speech
 from training.evaluate import error_rates, padded, spread, transcribe
-from training.exported import export, load_exported, load_known, own_state
+from training.exported import TOKENS, export, load_exported, load_known, own_state
 from training.network import CARRY_SAMPLES, Network, factored
 from training.pretrained import encoder_state
+from training.vocabulary import open_units
 
 Batch = tuple[Tensor, Tensor, list[list[int]]]
-"""Waveforms, their lengths, and the characters of their transcripts."""
+"""Waveforms, their lengths, and the units of their transcripts."""
 LOG_EVERY = 20
 EXPORT = "export"
 """Folder of the weights in a training's folder."""
@@ -55,7 +58,8 @@ class Trainer:
         self.speech = speech.part(config.hours, config.seed) if config.hours else speech
         self.dev = load_speech(config.dev, cache)
         self.dev_utterances = spread(self.dev.utterances, DEV_EACH)
-        self.network = Network(config.model, config.dropout).to(device)
+        self.units = open_units(config, (utterance.text for utterance in self.speech.utterances), folder)
+        self.network = Network(config.model, config.dropout, len(self.units.labels)).to(device)
         self.teacher = self._teacher()
         self._start_weights()
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
@@ -101,6 +105,12 @@ class Trainer:
             load_known(teacher, encoder_state())
         else:
             teacher = load_exported(Path(config.teacher))[0]
+            symbols = read_symbols(Path(config.teacher) / TOKENS)
+            if config.teacher_weight and tuple(symbols) != self.units.labels:
+                raise AmiraError(
+                    f"teacher {config.teacher} writes {len(symbols)} other units than this model's "
+                    f"{len(self.units.labels)}: its posteriors mean nothing here. Set teacher_weight = 0"
+                )
         return teacher.to(self.device).eval().requires_grad_(False)
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -262,7 +272,11 @@ class Trainer:
         waves = [self.speech.audio(utterance).astype(np.float32) / 32768 for utterance in group]
         waves = [augment(wave, waves, self.config.augmentation, rng) for wave in waves]
         samples, lengths = padded(waves)
-        return samples.to(self.device), lengths.to(self.device), [utterance.tokens for utterance in group]
+        return (
+            samples.to(self.device),
+            lengths.to(self.device),
+            [self.units.encode(utterance.text) for utterance in group],
+        )
 
     def _evaluate(self) -> None:
         kept = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
@@ -271,14 +285,15 @@ class Trainer:
         rates = {}
         if self.config.ctc_weight:
             rates = error_rates(
-                transcribe(self.network, self.dev, self.dev_utterances, chunk, self.device), self.dev_utterances
+                transcribe(self.network, self.units, self.dev, self.dev_utterances, chunk, self.device),
+                self.dev_utterances,
             )
         hours = round(self.speech.hours, 2)
         self._log({"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "hours": hours, "wer": rates})
         training = self.config.model_dump()
         training |= {"init": [_name(path) for path in self.config.init], "teacher": _name(self.config.teacher)}
         facts = {"training": training, "step": self.step, "hours": hours, "wer": rates}
-        export(self.folder / EXPORT, self.network, self.average, facts)
+        export(self.folder / EXPORT, self.network, self.units.labels, self.average, facts)
         self.network.load_state_dict(kept)
 
     def _log(self, entry: dict[str, Any]) -> None:
@@ -316,7 +331,7 @@ class Trainer:
 
 
 def ctc_loss(logits: Tensor, frames: Tensor, targets: list[list[int]]) -> Tensor:
-    """Negative log-likelihood of the transcripts, per character."""
+    """Negative log-likelihood of the transcripts, per unit."""
     log_probs = logits.log_softmax(-1).transpose(0, 1)
     flat = torch.tensor([token for target in targets for token in target])
     sizes = torch.tensor([len(target) for target in targets])

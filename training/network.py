@@ -22,8 +22,8 @@ from pipelines.models.moonshine import (
     ROTARY_WIDTH,
     WIDTH,
 )
-from training import vocabulary
 from training.config import Model
+from training.vocabulary import CHARACTERS
 
 CARRY_SAMPLES = 511
 """Samples that a frame of the stem hears beyond its own 384."""
@@ -173,9 +173,9 @@ def stem_frames(samples: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Waveform to logits of characters."""
+    """Waveform to logits of the units."""
 
-    def __init__(self, config: Model, dropout: float = 0.0) -> None:
+    def __init__(self, config: Model, dropout: float = 0.0, labels: int = len(CHARACTERS)) -> None:
         super().__init__()
         self.config = config
         self.conv1 = nn.Conv1d(1, WIDTH, 127, 64, bias=False)
@@ -189,7 +189,7 @@ class Network(nn.Module):
         )
         self.layers = nn.ModuleList(Layer(dropout) for _ in range(config.layers))
         self.layer_norm = Norm()
-        self.head = nn.Linear(WIDTH, len(vocabulary.CHARACTERS))
+        self.head = nn.Linear(WIDTH, labels)
         self.register_buffer("stem_mean", torch.zeros(()))
         self.register_buffer("stem_std", torch.ones(()))
 
@@ -247,7 +247,7 @@ class Network(nn.Module):
         return self.head(self.layer_norm(x)).float()
 
     def forward(self, samples: Tensor, lengths: Tensor, chunk_frames: int | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (batch, frames, characters) and real frames, of waveforms (batch, samples)."""
+        """Logits (batch, frames, labels) and real frames, of waveforms (batch, samples)."""
         x, frames = self.stem(samples, lengths)
         x, _ = self.layer_range(x, frames, chunk_frames, 0, self.config.layers)
         return self.logits(x), frames

@@ -1,25 +1,140 @@
-"""The characters that our CTC models write."""
+"""The units that our CTC models write: characters, or pieces of words learned from the transcripts (BPE)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from pipelines.acoustic.tokens import WORD_MARK
+from pipelines.errors import AmiraError
+
+if TYPE_CHECKING:
+    from training.config import TrainingConfig
 
 BLANK = 0
 CHARACTERS = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
-_IDS = {character: index for index, character in enumerate(CHARACTERS)}
+BPE_FILE = "units.model"
 
 
-def encode(text: str) -> list[int]:
-    """The ids of a normalised text; characters outside of the vocabulary are passed over."""
-    return [_IDS[character] for character in text if character in _IDS]
+class Units(Protocol):
+    """Text to ids and back; id 0 is the blank."""
+
+    labels: tuple[str, ...]
+    """As `tokens.txt` has them."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a normalised text; characters outside of the vocabulary are passed over."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of ids."""
+        ...
 
 
-def decode(tokens: Sequence[int]) -> str:
-    """The text of ids."""
-    return "".join(CHARACTERS[token] for token in tokens if token != BLANK)
+class CharacterUnits:
+    """Implements `Units`: a letter, an apostrophe or a space each."""
+
+    labels = tuple("<space>" if character == " " else character for character in CHARACTERS)
+    _ids: ClassVar = {character: index for index, character in enumerate(CHARACTERS)}
+
+    def encode(self, text: str) -> list[int]:
+        """See `Units`."""
+        return [self._ids[character] for character in text if character in self._ids]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Units`."""
+        return "".join(CHARACTERS[token] for token in tokens if token != BLANK)
 
 
-def collapse(labels: Sequence[int]) -> str:
+class PieceUnits:
+    """Implements `Units`: pieces of words by SentencePiece, the blank in the place of what it calls unknown.
+
+    Args:
+        model: A SentencePiece model, as `learn_pieces` gives it.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self._processor = SentencePieceProcessor(model_proto=model)
+        pieces = [self._processor.id_to_piece(index) for index in range(self._processor.get_piece_size())]
+        self.labels = ("<blank>", *pieces[1:])
+
+    def encode(self, text: str) -> list[int]:
+        """See `Units`."""
+        return [int(token) for token in self._processor.encode(_known(text)) if token != BLANK]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Units`."""
+        return "".join(self.labels[token] for token in tokens if token != BLANK).replace(WORD_MARK, " ").strip()
+
+
+def learn_pieces(texts: Iterable[str], size: int) -> bytes:
+    """A SentencePiece model of byte-pair pieces, the same for the same texts.
+
+    Args:
+        texts: Normalised transcripts.
+        size: How many pieces, with the blank.
+
+    Raises:
+        AmiraError: The texts are too few for so many pieces, or have more characters than pieces.
+    """
+    from sentencepiece import SentencePieceTrainer
+
+    model = io.BytesIO()
+    try:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter([_known(text) for text in texts]),
+            model_writer=model,
+            vocab_size=size,
+            model_type="bpe",
+            character_coverage=1.0,
+            required_chars="".join(character for character in CHARACTERS[1:] if character != " "),
+            normalization_rule_name="identity",
+            unk_id=BLANK,
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise AmiraError(
+            f"cannot learn {size} pieces from the transcripts: {error}. Choose another bpe_size"
+        ) from error
+    return model.getvalue()
+
+
+def open_units(config: TrainingConfig, texts: Iterable[str], folder: Path) -> Units:
+    """The units of a training; pieces are learned once, and kept in its folder.
+
+    Raises:
+        AmiraError: Pieces cannot be learned from the texts.
+    """
+    if config.units == "characters":
+        return CharacterUnits()
+    path = folder / BPE_FILE
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(learn_pieces(texts, config.bpe_size))
+        part.replace(path)
+    units = PieceUnits(path.read_bytes())
+    if len(units.labels) != config.bpe_size:
+        raise AmiraError(
+            f"{path} has {len(units.labels)} pieces, the configuration's bpe_size is {config.bpe_size}. "
+            "Train in another folder"
+        )
+    return units
+
+
+def collapse(units: Units, labels: Sequence[int]) -> str:
     """The text of a best path: repeats become one, blanks go."""
     kept = [label for index, label in enumerate(labels) if index == 0 or label != labels[index - 1]]
-    return " ".join(decode(kept).split())
+    return " ".join(units.decode(kept).split())
+
+
+def _known(text: str) -> str:
+    return "".join(character for character in text if character in CHARACTERS)

@@ -17,10 +17,11 @@ def utterances(lengths: list[int]) -> list[Utterance]:
 
 
 def test_a_text_survives_its_ids_and_a_best_path_collapses() -> None:
-    assert vocabulary.decode(vocabulary.encode("don't go")) == "don't go"
-    assert vocabulary.encode("naïve 7") == vocabulary.encode("nave ")
-    a, b, space = vocabulary.encode("ab ")
-    assert vocabulary.collapse([0, a, a, 0, a, b, space, 0, space, b, 0]) == "aab b"
+    units = vocabulary.CharacterUnits()
+    assert units.decode(units.encode("don't go")) == "don't go"
+    assert units.encode("naïve 7") == units.encode("nave ")
+    a, b, space = units.encode("ab ")
+    assert vocabulary.collapse(units, [0, a, a, 0, a, b, space, 0, space, b, 0]) == "aab b"
 
 
 @pytest.mark.parametrize("seed", [None, 3])

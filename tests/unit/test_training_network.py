@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 pytest.importorskip("safetensors", reason="safetensors is not installed (extra `train`)")
 
+from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.paths import models_dir  # noqa: E402
 from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
 from training.exported import load_exported, load_known  # noqa: E402
@@ -129,6 +130,24 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path: Path, corpu
     assert torch.equal(whole["layers.0.mlp.fc1.weight"], start["layers.0.mlp.fc1.weight"])
     log = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "wer" in entry] == [2, 4]
+
+
+def test_a_training_writes_pieces_of_words(tmp_path: Path, corpus: str) -> None:
+    """The head has the units' size, the exported labels are the pieces, and the network can be loaded again."""
+    pytest.importorskip("sentencepiece", reason="sentencepiece is not installed (extra `train`)")
+    config = TrainingConfig(
+        name="t", corpus=corpus, dev=corpus, units="bpe", bpe_size=32, model=Model(layers=1, frozen_layers=0),
+        steps=2, warm_up_steps=1, batch_s=4, precision="fp32", evaluate_every=2,
+    )  # fmt: skip
+    Trainer(config, tmp_path / "t", tmp_path / "cache").run()
+    labels = [line.split(" ")[0] for line in (tmp_path / "t" / "export" / "tokens.txt").read_text().splitlines()]
+    network, _ = load_exported(tmp_path / "t" / "export")
+    assert labels[0] == "<blank>"
+    assert len(labels) == 32 == network.head.out_features
+    assert any(label.startswith("\u2581") and len(label) > 2 for label in labels)
+    wrong = config.model_copy(update={"units": "characters", "teacher": str(tmp_path / "t" / "export")})
+    with pytest.raises(AmiraError, match="writes 32 other units than this model's 29"):
+        Trainer(wrong.model_copy(update={"teacher_weight": 1.0}), tmp_path / "u", tmp_path / "cache")
 
 
 def test_a_convolution_of_full_rank_is_its_factors() -> None:
