@@ -139,13 +139,27 @@ def _described(values: pd.Series[float]) -> dict[str, float | int | None]:
 
 
 def _wer(finals: list[dict[str, Any]], sessions: pd.DataFrame, record: dict[str, Any]) -> dict[str, Any] | None:
-    """Word errors over the utterances that lie whole within a session, each against the finals that overlap it most."""
+    """Word errors over the utterances that lie whole within a session."""
+    counts: list[WordErrors] = []
+    speakers: list[str | None] = []
+    for each, text in utterances(finals, sessions, record):
+        counts.append(count_errors(each["text"], text))
+        speakers.append(each["speaker"])
+    try:
+        rate = corpus_wer(counts, speakers)
+    except NothingMeasuredError:
+        return None
+    return {"value": rate.value, "low": _finite(rate.low), "high": _finite(rate.high), "utterances": rate.utterances}
+
+
+def utterances(
+    finals: list[dict[str, Any]], sessions: pd.DataFrame, record: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each utterance that lies whole within a finished session, and the text of the finals that overlap it most."""
     spoken, total = record["spoken"], record["audio_samples"]
     texts: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for final in finals:
         texts.setdefault((final["stream"], final["session"]), []).append(final)
-    counts: list[WordErrors] = []
-    speakers: list[str | None] = []
     for session in sessions.to_dict("records"):
         if session["outcome"] != "finished":
             continue
@@ -156,8 +170,7 @@ def _wer(finals: list[dict[str, Any]], sessions: pd.DataFrame, record: dict[str,
             (each, (each["start"] - start) % total, (each["start"] - start) % total + each["stop"] - each["start"])
             for each in spoken
         ]
-        whole = [(each, first, last) for each, first, last in placed if last <= length and each["text"]]
-        heard: dict[str, list[str]] = {each["id"]: [] for each, _, _ in whole}
+        heard: dict[str, list[str]] = {each["id"]: [] for each, _, last in placed if last <= length and each["text"]}
         for final in texts.get((session["stream"], session["session"]), []):
             overlaps = [
                 (min(final["end_ms"], samples_to_ms(last)) - max(final["start_ms"], samples_to_ms(first)), each["id"])
@@ -166,14 +179,17 @@ def _wer(finals: list[dict[str, Any]], sessions: pd.DataFrame, record: dict[str,
             most, owner = max(overlaps)
             if most > 0 and owner in heard:
                 heard[owner].append(final["text"])
-        for each, _, _ in whole:
-            counts.append(count_errors(each["text"], " ".join(heard[each["id"]])))
-            speakers.append(each["speaker"])
-    try:
-        rate = corpus_wer(counts, speakers)
-    except NothingMeasuredError:
-        return None
-    return {"value": rate.value, "low": _finite(rate.low), "high": _finite(rate.high), "utterances": rate.utterances}
+        for each, _, _ in placed:
+            if each["id"] in heard:
+                yield each, " ".join(heard[each["id"]])
+
+
+def heard_in(folder: Path) -> list[tuple[dict[str, Any], str]]:
+    """The utterances of a stored run's first step and what was made of them."""
+    record, _ = steps_of(folder)
+    step = folder / record["steps"][0]["folder"]
+    sessions = pd.DataFrame(_lines(step, "sessions"))
+    return list(utterances(_lines(step, "finals"), sessions[~sessions.vanishes & ~sessions.slow], record))
 
 
 WARM_UP = 0.2

@@ -1,0 +1,110 @@
+"""What the server costs without a model, and what the streaming model gives at one stream and under load."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import psutil
+import websockets
+from contenders import Running, amira, running
+
+from harness.corpus import load_corpus
+from harness.load.run import run_load
+from harness.load.scrape import scrape
+from harness.load.spec import LoadSpec
+from harness.load.summary import heard_in, summarise
+from harness.metrics.wer import corpus_wer, count_errors
+from pipelines.paths import runs_dir
+
+IDLE = 1_000
+MANY = 2_000
+WHOLE_CORPUS_S = 125.0
+"""The starter corpus with its pauses."""
+
+
+def _step(server: Running, **spec: Any) -> dict[str, Any]:
+    folder = run_load(server.url, [LoadSpec(**spec)], load_corpus("starter"), lambda message: None)
+    [step] = summarise(folder)["steps"]
+    kept = ("streams", "sessions", "errors", "lost_ms", "disordered", "latency_ms", "wer", "server")
+    found = {"run": folder.name, **{name: step[name] for name in kept}}
+    print({name: found[name] for name in ("run", "streams", "errors", "lost_ms")}, found["latency_ms"]["partial"])
+    return found
+
+
+def null(core: int, seconds: float) -> dict[str, Any]:
+    """The server that recognises nothing: what is left is its own."""
+    contender = amira("--null", "--set", "limits.max_sessions=3000", config=None)
+    with running(contender, core) as server:
+        idle = asyncio.run(_idle_bytes(server))
+        hundred = _step(server, streams=100, seconds=2 * seconds)
+    many = {}
+    for partials in (False, True):  # a server of its own each: what one step left behind is not the other's
+        with running(contender, core) as server:
+            many["partials" if partials else "finals alone"] = _step(
+                server, streams=MANY, seconds=10 + seconds, ramp_s=8.0, partials=partials
+            )
+    return {"idle_bytes_per_connection": idle, "hundred": hundred, "many": many}
+
+
+async def _idle_bytes(server: Running) -> float:
+    process = psutil.Process(server.process.pid)
+    options: dict[str, Any] = {"subprotocols": ["amira.asr.v1"], "compression": None, "open_timeout": 60}
+    first = [await websockets.connect(f"{server.url}/v1/stream", **options) for _ in range(3)]
+    for each in first:
+        await each.close()
+    before = process.memory_info().rss
+    gate = asyncio.Semaphore(100)
+
+    async def one() -> Any:
+        async with gate:
+            return await websockets.connect(f"{server.url}/v1/stream", **options)
+
+    open_ones = await asyncio.gather(*(one() for _ in range(IDLE)))
+    grown = (process.memory_info().rss - before) / IDLE
+    for each in open_ones:
+        each.transport.abort()
+    return grown
+
+
+def real(core: int, seconds: float, capacity: int) -> dict[str, Any]:
+    """One stream through the whole corpus, 70 % of the capacity, and all of it."""
+    with running(amira(), core) as server:
+        before = scrape(server.url)
+        whole = WHOLE_CORPUS_S if seconds >= 10 else seconds
+        one = _step(server, streams=1, seconds=whole)
+        after = scrape(server.url)
+        most = max(1, round(capacity * 0.7))
+        seventy = _step(server, streams=most, seconds=2 * seconds, ramp_s=1.0)
+        full = _step(server, streams=max(1, capacity), seconds=2 * seconds, ramp_s=1.0)
+    return {
+        "compute": _buckets(before, after), "one": one, "seventy": seventy, "full": full,
+        "words": _words(runs_dir() / one["run"], runs_dir() / full["run"]),
+    }  # fmt: skip
+
+
+def _buckets(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    """Partials by the server's own time from a chunk's last byte to the partial, up to each limit in seconds."""
+    prefix = 'request_latency_seconds_bucket{kind="partial",le="'
+    return {
+        name.removeprefix(prefix).removesuffix('"}'): value - before.get(name, 0.0)
+        for name, value in after.items()
+        if name.startswith(prefix)
+    }
+
+
+def _words(one: Path, full: Path) -> dict[str, Any]:
+    """Word errors of the same utterances at one stream and at full load."""
+    alone: dict[str, str] = {}
+    for each, text in heard_in(one):
+        alone.setdefault(each["id"], text)
+    both = [(each, text, alone[each["id"]]) for each, text in heard_in(full) if each["id"] in alone]
+    if not both:
+        return {"utterances": 0}
+    at_load, at_one = (
+        corpus_wer([count_errors(row[0]["text"], row[k]) for row in both], [row[0]["speaker"] for row in both]).value
+        for k in (1, 2)
+    )
+    same = sum(loaded == single for _, loaded, single in both)
+    return {"utterances": len(both), "same_text": same, "wer_full_load": at_load, "wer_one_stream": at_one}

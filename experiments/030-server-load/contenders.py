@@ -1,0 +1,157 @@
+"""Servers under load: ours, sherpa-onnx's and the one that ours replaces, each pinned to the server's core."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import legacy_client
+import sherpa_client
+from t_one import STEP_SAMPLES, export
+
+from harness.corpus import load_corpus
+from harness.load.run import run_load
+from harness.load.spec import LoadSpec
+from harness.load.summary import summarise
+from pipelines.paths import home, models_dir
+
+HERE = Path(__file__).parent
+CHUNK_MS = STEP_SAMPLES // 16
+"""Audio of a message, for every contender: what sherpa-onnx hears in a step."""
+START_TIMEOUT_S = 60.0
+SHERPA = "sherpa-onnx-online-websocket-server"
+MODEL = "stream-ctc-server"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server and how it is asked.
+
+    Attributes:
+        kind: `amira`, `sherpa` or `legacy`.
+        arguments: Of its process.
+    """
+
+    kind: str
+    arguments: Sequence[str] = ()
+
+
+@dataclass
+class Running:
+    """A server that runs, and where it listens."""
+
+    contender: Contender
+    process: subprocess.Popen[str]
+    port: int
+    tail: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Its WebSocket address."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    def step(self, streams: int, seconds: float) -> dict[str, Any]:
+        """Put `streams` on it for a while; what came out: `p50`, `p99` in ms from due audio, `n`, `bad`."""
+        if self.contender.kind == "amira":
+            spec = LoadSpec(streams=streams, seconds=seconds, chunk_ms=CHUNK_MS, ramp_s=1.0)
+            folder = run_load(self.url, [spec], load_corpus("starter"), _quiet)
+            [step] = summarise(folder)["steps"]
+            found = dict(step["latency_ms"]["partial"])
+            more = {name: step["server"][name] for name in ("cpu_cores", "batch", "partials_within_10_ms")}
+            bad = step["errors"] + step["lost_ms"]
+            return {"streams": streams, **found, "bad": bad, **more, "wer": step["wer"], "run": folder.name}
+        client = sherpa_client if self.contender.kind == "sherpa" else legacy_client
+        return {"streams": streams, **client.load(self.port, streams, seconds, CHUNK_MS)}
+
+
+def _quiet(message: str) -> None:
+    pass
+
+
+def amira(*arguments: str, config: Path | None = HERE / "streaming.toml") -> Contender:
+    """Our server."""
+    given = ["--config", str(config)] if config else []
+    return Contender("amira", ["-m", "server", "--port", "0", *given, *arguments])
+
+
+def sherpa(precision: str, batch: int) -> Contender:
+    """sherpa-onnx's server with our streaming model; see `t_one.py`."""
+    return Contender("sherpa", [precision, str(batch)])
+
+
+def sherpa_program() -> str | None:
+    """Its program, on the path or in `build/sherpa`; `None` where it is not installed."""
+    return shutil.which(SHERPA, path=f"{home() / 'build' / 'sherpa' / 'bin'}:{os.environ.get('PATH', '')}")
+
+
+@contextmanager
+def running(contender: Contender, core: int) -> Iterator[Running]:
+    """A server for the time of a block, on one core."""
+    with TemporaryDirectory() as scratch:
+        if contender.kind == "sherpa":
+            command, port = _sherpa_command(contender, Path(scratch))
+            ready = re.compile("Starting without warmup|Started|Listening")
+        elif contender.kind == "legacy":
+            port = sherpa_client.free_port()
+            command = [sys.executable, "-m", "server.legacy", "--port", str(port)]
+            ready = None
+        else:
+            port, command, ready = 0, [sys.executable, *contender.arguments], re.compile(r"serving on \S+:(\d+)")
+        process = subprocess.Popen(
+            command, cwd=home(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )  # fmt: skip
+        it = Running(contender, process, port)
+        listening = threading.Event()
+        thread = threading.Thread(target=_follow, args=(it, ready, listening), daemon=True)
+        thread.start()
+        try:
+            if ready is None:
+                sherpa_client.wait_for_port(port, START_TIMEOUT_S)
+            elif not listening.wait(START_TIMEOUT_S):
+                raise RuntimeError(f"{command} did not start: {it.tail}")
+            else:
+                sherpa_client.wait_for_port(it.port, START_TIMEOUT_S)
+            yield it
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _follow(it: Running, ready: re.Pattern[str] | None, listening: threading.Event) -> None:
+    assert it.process.stdout is not None
+    for line in it.process.stdout:
+        it.tail = [*it.tail[-20:], line.rstrip()]
+        found = ready.search(line) if ready else None
+        if found:
+            it.port = it.port or int(found.group(1))
+            listening.set()
+
+
+def _sherpa_command(contender: Contender, scratch: Path) -> tuple[list[str], int]:
+    precision, batch = contender.arguments
+    folder = models_dir() / MODEL
+    model, tokens = export(folder / f"model.{precision}.onnx", folder / "tokens.txt", scratch)
+    port = sherpa_client.free_port()
+    program = sherpa_program()
+    if program is None:
+        raise RuntimeError(f"{SHERPA} is not installed")
+    return [
+        program, f"--port={port}", f"--tokens={tokens}", f"--t-one-ctc-model={model}", "--num-work-threads=1",
+        "--num-io-threads=1", "--num-threads=1", f"--max-batch-size={batch}", "--loop-interval-ms=5",
+        "--input-sample-rate=8000", "--enable-endpoint=false", f"--log-file={scratch / 'log.txt'}",
+    ], port  # fmt: skip

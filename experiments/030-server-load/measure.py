@@ -1,0 +1,142 @@
+"""How many streams the server takes, what it costs itself, and how others do: every bar of the README.
+
+    python experiments/030-server-load/measure.py                 # everything, about ten minutes, on a quiet machine
+    python experiments/030-server-load/measure.py null rivals     # some sections
+    python experiments/030-server-load/measure.py --seconds 3 ... # a try: shorter steps
+    python experiments/030-server-load/measure.py --show          # the tables of result.json
+
+Servers have the first core, clients the second. For sherpa-onnx: `python -m venv build/sherpa` and
+`build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import bars
+import legacy_client
+import tables
+from contenders import MODEL, Contender, Running, amira, running, sherpa, sherpa_program
+
+from harness.fingerprint import fingerprint
+from pipelines.paths import models_dir
+
+RESULT = Path(__file__).with_name("result.json")
+LIMIT_MS = 300.0
+FINENESS = 1.1
+"""The search ends when the smallest number of streams that was too many is at most so much above the largest fine."""
+SECTIONS = ("null", "rivals", "legacy", "real")
+
+
+def main() -> None:
+    """Measure, or show what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all if none")
+    parser.add_argument("--seconds", type=float, default=10.0, help="audio of each stream in a step")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--show", action="store_true", help="print the tables of the stored result")
+    arguments = parser.parse_args()
+    if wrong := set(arguments.sections) - set(SECTIONS):
+        parser.error(f"no such section: {', '.join(sorted(wrong))}; have: {', '.join(SECTIONS)}")
+    if not arguments.show:
+        measure(arguments.sections or list(SECTIONS), arguments.seconds, arguments.output)
+    print(tables.tables(json.loads(arguments.output.read_text("utf-8"))))
+
+
+def measure(sections: list[str], seconds: float, output: Path) -> None:
+    """Run sections; each replaces what the file has of it."""
+    cores = sorted(os.sched_getaffinity(0))
+    server_core, client_core = cores[0], cores[-1]
+    os.sched_setaffinity(0, {client_core})
+    result = json.loads(output.read_text("utf-8")) if output.is_file() else {}
+    result["fingerprint"] = fingerprint(models_dir(), [MODEL])
+    run: dict[str, Callable[[], dict[str, Any]]] = {
+        "null": lambda: bars.null(server_core, seconds),
+        "rivals": lambda: rivals(server_core, seconds),
+        "legacy": lambda: legacy(server_core, seconds),
+        "real": lambda: bars.real(server_core, seconds, result["rivals"]["searches"]["AMIRA, FP32"]["streams"]),
+    }
+    for section in sections:
+        result[section] = {"seconds": seconds, **run[section]()}
+        output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+class Search:
+    """The largest number of streams whose 99th percentile is below a limit, by doubling and halving."""
+
+    def __init__(self, limit_ms: float, first: int) -> None:
+        self.limit_ms, self._next = limit_ms, first
+        self.steps: list[dict[str, Any]] = []
+        self.best, self._worst = 0, 0
+
+    @property
+    def over(self) -> bool:
+        """Whether it is known well enough."""
+        return self._worst == 1 or (self.best > 0 and 0 < self._worst <= max(self.best * FINENESS, self.best + 1))
+
+    def go_on(self, server: Running, seconds: float) -> None:
+        """One more step."""
+        step = server.step(self._next, seconds)
+        fine = bool(step["n"]) and step["p99"] < self.limit_ms and not step["bad"]
+        self.steps.append({**step, "fine": fine})
+        print(server.contender.kind, json.dumps(self.steps[-1]), flush=True)
+        if fine:
+            self.best = max(self.best, self._next)
+        else:
+            self._worst = min(self._worst or self._next, self._next)
+        self._next = self.best * 2 if not self._worst else (self.best + self._worst) // 2
+
+    def result(self) -> dict[str, Any]:
+        """What was found."""
+        return {"limit_ms": self.limit_ms, "streams": self.best, "steps": self.steps}
+
+
+def search(contenders: dict[str, Contender], core: int, seconds: float, limit_ms: float, first: int) -> dict[str, Any]:
+    """Search for every contender, a step of each in turn, so that a busy minute meets all of them.
+
+    All servers run all the time; those that are not asked wait and take no time.
+    """
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(running(each, core)) for name, each in contenders.items()}
+        searches = {name: Search(limit_ms, first) for name in contenders}
+        while not all(each.over for each in searches.values()):
+            for name, each in searches.items():
+                if not each.over:
+                    each.go_on(servers[name], seconds)
+        return {name: each.result() for name, each in searches.items()}
+
+
+def rivals(core: int, seconds: float) -> dict[str, Any]:
+    """The streaming model in our server and in sherpa-onnx's, on one core."""
+    six = "recognizer.first.options.acoustic.chunk_frames=6"
+    contenders = {
+        "AMIRA, FP32": amira(),
+        "AMIRA, FP32, steps of 144 ms": amira("--set", six),
+        "AMIRA, INT8": amira("--set", "recognizer.first.variants.acoustic=ort@int8"),
+    }
+    reason = None
+    if sherpa_program() is None:
+        reason = "sherpa-onnx-bin is not installed: build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1"
+    else:
+        for batch in (1, 16):
+            contenders[f"sherpa-onnx, FP32, steps of 144 ms, batches of {batch}"] = sherpa("fp32", batch)
+    return {"unavailable": reason, "searches": search(contenders, core, seconds, LIMIT_MS, 16)}
+
+
+def legacy(core: int, seconds: float) -> dict[str, Any]:
+    """What the legacy service gives one reader, and how many readers our default pipeline gives as much."""
+    with running(Contender("legacy"), core) as server:
+        one = server.step(1, max(seconds, 2 * legacy_client.UTTERANCE_S))
+        errors = legacy_client.wer(server.port)
+    found = search({"default": amira(config=None)}, core, seconds, one["p99"], 8)
+    return {"legacy": one, "legacy_wer": errors, **found}
+
+
+if __name__ == "__main__":
+    main()

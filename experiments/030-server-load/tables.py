@@ -1,0 +1,91 @@
+"""The tables of a result, as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Every section that was measured."""
+    sections = {"null": _null, "real": _real, "rivals": _rivals, "legacy": _legacy}
+    return "\n\n".join(make(result[name]) for name, make in sections.items() if name in result)
+
+
+def _table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    lines = [headings, ("---",) * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def _bar(reached: bool) -> str:
+    return "yes" if reached else "no"
+
+
+def _null(found: dict[str, Any]) -> str:
+    share = found["hundred"]["server"]["partials_within_1_ms"]
+    idle = found["idle_bytes_per_connection"]
+    rows: list[tuple[Any, ...]] = [
+        ("own time below 1 ms at 100 streams", "99 % of the chunks", f"{share:.2%}", _bar(share >= 0.99)),
+        ("memory of an idle connection", "48 KiB", f"{idle / 1024:.1f} KiB", _bar(idle <= 48 * 1024)),
+    ]
+    for name, step in found["many"].items():
+        lost, errors, late = step["lost_ms"], step["errors"], step["latency_ms"]["final"]["p99"]
+        said = f"{lost} ms lost, {errors} errors; finals p99 {_ms(late)} ms after due audio"
+        rows.append((f"{step['streams']} real-time streams, {name}", "nothing lost", said, _bar(not lost + errors)))
+    return _table(("the server alone", "bar", "measured", "reached"), rows)
+
+
+def _real(found: dict[str, Any]) -> str:
+    buckets = {float(limit): count for limit, count in found["compute"].items()}
+    within = buckets[0.01] / buckets[float("inf")] if buckets[float("inf")] else 0.0
+    load = found["seventy"]["latency_ms"]["partial"]
+    ratio = load["p99"] / load["p50"]
+    words = found["words"]
+    same = f"{words['same_text']} of {words['utterances']} the same" if words["utterances"] else "no utterance"
+    rows: list[tuple[Any, ...]] = [
+        ("last byte of a chunk to its partial, one stream", "median below 10 ms", f"{within:.1%} below 10 ms",
+         _bar(within >= 0.5)),
+        (f"p99 / p50 of the partials at {found['seventy']['streams']} streams (70 %)", "2.5",
+         f"{_ms(load['p99'])} / {_ms(load['p50'])} ms = {ratio:.1f}", _bar(ratio <= 2.5)),
+    ]  # fmt: skip
+    if words["utterances"]:
+        equal = words["wer_full_load"] == words["wer_one_stream"]
+        said = f"{words['wer_full_load']:.2%} and {words['wer_one_stream']:.2%}; texts: {same}"
+        rows.append((f"WER at {found['full']['streams']} streams and at one", "equal", said, _bar(equal)))
+    return _table(("the streaming model", "bar", "measured", "reached"), rows)
+
+
+def _rivals(found: dict[str, Any]) -> str:
+    rows: list[tuple[Any, ...]] = []
+    for name, each in found["searches"].items():
+        fine = [step for step in each["steps"] if step["streams"] == each["streams"]]
+        rows.append(
+            (name, each["streams"], _ms(fine[-1]["p50"]) if fine else "-", _ms(fine[-1]["p99"]) if fine else "-")
+        )
+    text = _table(("server", "streams below 300 ms", "p50 ms there", "p99 ms there"), rows)
+    if found["unavailable"]:
+        return f"{text}\n\nNot run: {found['unavailable']}."
+    ours, theirs = (
+        max(each["streams"] for name, each in found["searches"].items() if name.startswith(who) and "INT8" not in name)
+        for who in ("AMIRA", "sherpa")
+    )
+    ratio = f"{ours / theirs:.2f}" if theirs else "no stream of theirs"
+    return f"{text}\n\nFP32, the best of each: {ours} to {theirs}, ratio {ratio}; bar 1.5."
+
+
+def _legacy(found: dict[str, Any]) -> str:
+    one, ours = found["legacy"], found["default"]
+    errors = found["legacy_wer"]
+    rows = [
+        ("legacy", 1, _ms(one["p50"]), _ms(one["p99"]), f"{errors['value']:.2%}"),
+        ("AMIRA, default pipeline", ours["streams"], "", f"below {_ms(ours['limit_ms'])}", _wer(ours)),
+    ]
+    return _table(("server", "streams", "p50 ms", "p99 ms", "WER"), rows)
+
+
+def _wer(search: dict[str, Any]) -> str:
+    values = [step["wer"]["value"] for step in search["steps"] if step["fine"] and step.get("wer")]
+    return f"{values[-1]:.2%}" if values else "-"
