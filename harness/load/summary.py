@@ -7,6 +7,7 @@ it forgives a server that makes its clients wait.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,8 @@ def heard_in(folder: Path) -> list[tuple[dict[str, Any], str]]:
     """The utterances of a stored run's first step and what was made of them."""
     record, _ = steps_of(folder)
     step = folder / record["steps"][0]["folder"]
-    sessions = pd.DataFrame(_lines(step, "sessions"))
-    return list(utterances(_lines(step, "finals"), sessions[~sessions.vanishes & ~sessions.slow], record))
+    sessions = pd.DataFrame(_lines(step, "sessions", []))
+    return list(utterances(_lines(step, "finals", []), sessions[~sessions.vanishes & ~sessions.slow], record))
 
 
 WARM_UP = 0.2
