@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,13 @@ class Speech:
     def hours(self) -> float:
         """Length of all utterances."""
         return sum(utterance.samples for utterance in self.utterances) / SAMPLE_RATE / 3600
+
+    def hours_by_corpus(self) -> dict[str, float]:
+        """Length of each corpus's utterances, the longest first."""
+        samples: Counter[str] = Counter()
+        for utterance in self.utterances:
+            samples[utterance.corpus] += utterance.samples
+        return {name: round(count / SAMPLE_RATE / 3600, 2) for name, count in samples.most_common()}
 
     def part(self, hours: float, seed: int) -> Speech:
         """A random part of that length, for learning curves."""

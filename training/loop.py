@@ -293,6 +293,7 @@ class Trainer:
         training = self.config.model_dump()
         training |= {"init": [_name(path) for path in self.config.init], "teacher": _name(self.config.teacher)}
         facts = {"training": training, "step": self.step, "hours": hours, "wer": rates}
+        facts["speech"] = self.speech.hours_by_corpus()
         export(self.folder / EXPORT, self.network, self.units.labels, self.average, facts)
         self.network.load_state_dict(kept)
 

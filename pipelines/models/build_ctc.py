@@ -17,10 +17,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import AmiraError
-from pipelines.models import card, model_card, source, trained
+from pipelines.models import card, model_card, source, trained, training_card
 from pipelines.models.recipe import Progress, Recipe, tools
 
-RECIPE_VERSION = 4
+RECIPE_VERSION = 5
 WEIGHTS, TOKENS, CONFIG, ABOUT = "weights.safetensors", "tokens.txt", "config.json", "README.md"
 PRECISIONS = {
     "fp32": "FP32",
@@ -40,6 +40,7 @@ class Config(BaseModel):
         stem_mean: Taken away from the stem's first output, in place of its mean over time.
         stem_std: What is left is divided by it.
         float32: Matrices that stay FP32 in the INT8 form, by name.
+        facts: What its training wrote down of itself, for the card.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,6 +52,7 @@ class Config(BaseModel):
     stem_mean: float = 0.0
     stem_std: float = Field(default=1.0, gt=0)
     float32: tuple[str, ...] = ()
+    facts: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +67,15 @@ MODELS: Mapping[str, _Model] = {
     "moonshine-ctc": _Model(
         "The encoder of Moonshine base-en with trained upper layers and a CTC head: characters of English",
         (
-            "Good at spelled letters and numbers; writes lower case without punctuation, and numbers as words.",
-            "Spells words as they sound: read greedily, many words even of clear read English are wrong "
-            "(`experiments/010-moonshine-ctc`). Decode it with a language model or an expected text.",
+            "Writes lower case without punctuation, and numbers as words; spells a word that it does not know as it "
+            "sounds.",
+            "A clip of less than 0.06 s has no frame, and so no text.",
         ),
     ),
     "stream-ctc-server": _Model(
         "Moonshine's layers trained to hear speech chunk by chunk, with a CTC head: for servers",
         (
             "For partial results while someone speaks; a whole-clip model corrects them at the end.",
-            "A beginning: trained for little more than one pass over twelve hours, it gets most words wrong "
-            "(`experiments/011-stream-ctc`).",
             "No frame waits for audio behind its own chunk.",
         ),
     ),
@@ -143,7 +143,8 @@ def _build_into(weights_dir: Path, folder: Path, progress: Progress) -> None:
                 "FP16: cast what `pipelines/models/half.py` names. INT8: every matrix product but those that "
                 f"measured as sensitive ({', '.join(config.float32) or 'none'}).",
             ],
-            "limits": list(MODELS[name].limits),
+            "training": training_card.section(config.facts),
+            "limits": [*MODELS[name].limits, *training_card.verdicts(config.facts)],
         },
     )
 

@@ -18,7 +18,7 @@ _TEXT = """\
 - Source: Python package `{package}` {version}, files {sources}.
 - Licence: {licence}
 - Made by: `amira models build`, with {tools}.
-- Language: English. Audio: 16 kHz mono, up to 64 s at a time; trained by its authors on clips under 30 s.
+- Language: English. Audio: 16 kHz mono, up to 64 s at a time; Moonshine's authors trained on clips under 30 s.
 
 ## Files
 
@@ -29,7 +29,7 @@ _TEXT = """\
 ## How it was made
 
 {recipe}
-
+{training}
 ## Good at, bad at
 
 {limits}
@@ -53,6 +53,7 @@ def write(folder: Path, card: dict[str, Any]) -> None:
         sources=", ".join(f"`{name}` (sha256 `{digest[:16]}...`)" for name, digest in card["sources"].items()),
         tools=", ".join(f"{tool} {version}" for tool, version in card["tools"].items()),
         files="\n".join(rows),
+        training=f"\n## Training\n\n{card['training']}\n" if "training" in card else "",
         recipe="\n".join(f"{number}. {line}" for number, line in enumerate(card["recipe"], 1)),
         limits="\n".join(f"- {line}" for line in card["limits"]),
     )

@@ -38,7 +38,9 @@ def samples() -> Float32:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained weights of the last two layers and the head, as the repository would hold them (random here)."""
-    return write_weights(tmp_path_factory.mktemp("weights") / NAME, upper_layers())
+    training = {"corpus": "shared:train", "dev": "shared:dev", "seed": 1, "batch_s": 40, "init": [], "teacher": ""}
+    facts = {"training": training, "step": 10, "hours": 1, "wer": {"an4": 5.5, "an4 empty": 0}}
+    return write_weights(tmp_path_factory.mktemp("weights") / NAME, upper_layers(), facts=facts)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,21 @@ def test_padding_changes_nothing(built: Path, samples: Float32) -> None:
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["ort@fp32", "ort@fp16", "ort@int8"])
+def test_clips_without_a_frame_silence_and_clipping(name: str, built: Path, samples: Float32) -> None:
+    """No frames where none fit, and log-probabilities for whatever else is heard; a neighbour changes nothing."""
+    loud = np.clip(100 * samples[:16_000], -1, 1)
+    clips = [samples[:894], np.zeros(16_000, np.float32), loud, samples[:1], samples[:895]]
+    with opened(built, name) as model:
+        rows = infer(model, clips)
+        alone = [infer(model, [clip])[0] for clip in clips]
+        nothing = model.infer(AudioBatch(np.zeros((1, 0), np.float32), np.array([0])))
+    assert [len(row) for row in rows] == [len(row) for row in alone] == [0, 40, 40, 0, 1]
+    assert nothing.lengths.tolist() == [0]
+    for row in (*rows, *alone):
+        np.testing.assert_allclose(np.exp(row).sum(axis=1), 1, rtol=1e-3)
+
+
 def test_lower_layers_are_the_packages(tmp_path: Path, samples: Float32) -> None:
     """With a head and nothing else trained, it is the shipped encoder and that head."""
     tensors = upper_layers(layers=range(0))
@@ -106,6 +123,13 @@ def test_no_weights_no_model(tmp_path: Path) -> None:
     assert [folder.name for folder in folders] == ["moonshine-aed"]
     for line, name in zip(said, build_ctc.MODELS, strict=False):
         assert line.startswith(f"{name}: not built, for its trained weights are not in")
+
+
+def test_the_card_says_how_it_came_about(built: Path) -> None:
+    text = (built / "MODEL_CARD.md").read_text("utf-8")
+    assert "## Training" in text
+    assert "librispeech: audiobooks; CC BY 4.0" in text
+    assert "Best at speech as of an4" in text.partition("## Good at, bad at")[2]
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
