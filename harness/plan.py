@@ -15,6 +15,7 @@ from harness.corpus.condition import Condition
 from harness.plan_cases import CaseSpec, Pipeline, RungSpec, explicit_cases, ladder_cases, matrix_cases
 from harness.records import Case, Model
 from harness.scenario import Scenario
+from pipelines.config import ENGINE_AXIS
 from pipelines.errors import AmiraError, unknown
 from pipelines.paths import home
 
@@ -88,6 +89,12 @@ class Plan(_Settings):
     def corpus_location(self) -> str:
         """The corpus to load: as the plan names it, but `./` and `../` start at the plan's own folder."""
         return str(self.folder / self.corpus) if self.corpus.startswith(("./", "../")) else self.corpus
+
+    @property
+    def models(self) -> list[str]:
+        """The models that must be there: a whole engine of another project brings its own."""
+        pipelines = [case.pipeline for case in self.cases]
+        return sorted({pipeline.model for pipeline in pipelines if ENGINE_AXIS not in pipeline.variants})
 
 
 def find_plan(name: str) -> Path:

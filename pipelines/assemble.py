@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import registry
-from pipelines.config import PipelineConfig
+from pipelines.config import ENGINE_AXIS, PipelineConfig
 from pipelines.contracts import (
     SAMPLE_RATE,
     AcousticModel,
@@ -36,7 +36,6 @@ from pipelines.registry import Context, Unavailable
 
 MAX_AUDIO_S = 64.0
 """Longest clip for a whole-utterance pipeline: attention is quadratic and the model was trained on less than 30 s."""
-ENGINE_AXIS = "peer"
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 """The axes of a pipeline in the order in which they are opened: each may use those before it."""
 ON_DEMAND = ("connection",)

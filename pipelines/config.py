@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pipelines import registry
 from pipelines.errors import AmiraError
 
+ENGINE_AXIS = "peer"
+"""The axis of whole engines of other projects, which stand alone and bring models of their own."""
+
 
 class PipelineConfig(BaseModel):
     """Which model runs, on which variants.

@@ -38,7 +38,7 @@ def bench(
     from pipelines.paths import models_dir, runs_dir
 
     loaded = load_plan(find_plan(plan))
-    for model in sorted({case.pipeline.model for case in loaded.cases}):
+    for model in loaded.models:
         check_model(models_dir(), model)
     outcome = run_plan(
         loaded,

@@ -211,6 +211,6 @@ def _bench(config: GateConfig, plan: str | None) -> Bench:
     from pipelines.paths import models_dir, runs_dir
 
     loaded = load_plan(find_plan(plan or config.plan)).model_copy(update={"repeats": config.repeats.batch})
-    for model in sorted({case.pipeline.model for case in loaded.cases}):
+    for model in loaded.models:
         check_model(models_dir(), model)
     return Bench(loaded, load_corpus(loaded.corpus_location), models_dir(), runs_dir(), reporter)

@@ -18,7 +18,7 @@ from harness.faults import read_faults
 from harness.history import history, runs_of
 from harness.load.run import LOAD, find_load
 from harness.load.summary import summarise as load_summary
-from harness.report import write_report
+from harness.report.page import markdown_page
 from harness.store import Run, open_run
 from harness.summary import summarise
 from pipelines.errors import AmiraError, NothingMeasuredError
@@ -35,7 +35,7 @@ def rewrite(path: Path, change: Any) -> None:
 
 
 def page(run: Run) -> str:
-    text = write_report(run).markdown.read_text()
+    text = markdown_page(run, summarise(run), {})
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", text)
     return text
 

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from harness.commands.report import report as command
+from harness.gate.config import GateConfig
 from harness.prices import Prices
 from harness.report import Options, ReportPaths, write_report
+from harness.report.sections import compared
 from harness.report.sections.decoders import trade_off
 from harness.store import Run, open_run
 from harness.stored import StoredFaults, StoredLoad, open_stored
@@ -124,11 +126,14 @@ def test_runs_of_other_machines_are_not_compared_unless_asked(tmp_path: Path) ->
         manifest["fingerprint"]["cpu"]["model"] = "Another CPU"
 
     other = open_run(changed(edited(tmp_path, "run-2", 2), elsewhere))
-    text = write_report(first, tmp_path / "page", [other]).markdown.read_text()
-    assert "Not compared: the fingerprints differ" in text
-    text = write_report(first, tmp_path / "page", [other], Options(anyway=True)).markdown.read_text()
-    assert "Not compared" not in text
-    assert "The fingerprints differ: cpu.model" in text
+    refused = compared.section(first, other, GateConfig(), anyway=False)
+    assert refused is not None
+    assert refused.tables == ()
+    assert "Not compared: the fingerprints differ" in refused.notes[0]
+    made = compared.section(first, other, GateConfig(), anyway=True)
+    assert made is not None
+    assert made.tables
+    assert any(note.startswith("The fingerprints differ: cpu.model") for note in made.notes)
 
 
 def test_a_load_run_and_faults_have_pages_of_their_own(tmp_path: Path) -> None:
