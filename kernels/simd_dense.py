@@ -243,15 +243,28 @@ def attend(
 @simd.shared
 def remember(
     x: Any, k_from: int, v_from: int, stride: int, rows: int, first: int,
-    keys: Any, k_at: int, values: Any, v_at: int, capacity: int, width: int,
+    keys: Any, k_at: int, values: Any, v_at: int, capacity: int, width: int, lanes: int,
 ) -> None:  # fmt: skip
     """Lay down one head's keys and values of `rows` positions from `first` on as panels for `attend`."""
-    for row in range(rows):
+    simd.target(lanes)
+    nothing = simd.splat(F(0), lanes)
+    whole = width // lanes * lanes
+    row = 0
+    while row < rows:
         place = first + row
         panel = k_at + place // 32 * width * 32 + place % 32
-        for i in range(width):
-            simd.put(keys, panel + i * 32, simd.at(x, k_from + row * stride + i))
-        for i in range(width):
-            simd.put(values, v_at + (i // 32 * capacity + place) * 32 + i % 32, simd.at(x, v_from + row * stride + i))
-        for i in range(width, 64):
-            simd.put(values, v_at + (capacity + place) * 32 + i % 32, F(0))
+        if place % lanes == 0 and rows - row >= lanes:
+            for i in range(0, whole, lanes):
+                simd.transpose_tile(x, k_from + row * stride + i, stride, keys, panel + i * 32, 32, lanes)
+            for j in range(lanes):
+                for i in range(whole, width):
+                    simd.put(keys, panel + i * 32 + j, simd.at(x, k_from + (row + j) * stride + i))
+            row += lanes
+        else:
+            for i in range(width):
+                simd.put(keys, panel + i * 32, simd.at(x, k_from + row * stride + i))
+            row += 1
+    for row in range(rows):
+        for i in range(0, 64, lanes):
+            some = simd.load_part(x, v_from + row * stride + i, min(lanes, max(width - i, 0)), nothing)
+            simd.store(values, v_at + (i // 32 * capacity + first + row) * 32 + i % 32, some)

@@ -1,12 +1,15 @@
 """Plain and speculative decoding of the same clips by turns, one thread: is the text the same, and what does it cost?
 
     python experiments/012-speculative/measure.py [--clips N] [--corpus NAME]... [--errors RATE] [--output result.json]
+    python experiments/012-speculative/measure.py --lossless     every dev clip of the corpora: the text alone
 
-Both decoders get the same encoder output, and only their own part is timed; the draft (a whole CTC recogniser) is
-timed apart. The ratio of a corpus is the geometric mean over clips, with a bootstrap interval over clips.
+Both decoders get the same encoder output, and only their own part is timed; the draft is timed apart: `hear_ns` is the
+CTC model, and `draft_ns` the decoder of each source. The ratio of a corpus is the geometric mean over clips, with a
+bootstrap interval over clips.
 
-With `--errors`, the draft is not a model's but the transcript with that share of its words damaged: what a better or
-worse draft model would be worth.
+Sources of drafts: `greedy` and `beam` (with the trigram of the training transcripts, `amira graph build`) decode the
+CTC model's output; `text` is the text that the speaker was to read. With `--errors`, that text has this share of its
+words damaged: what a better or worse draft model would be worth.
 """
 
 from __future__ import annotations
@@ -26,14 +29,25 @@ from harness.fingerprint import fingerprint
 from harness.metrics.normalise import normalise
 from harness.metrics.wer import count_errors
 from pipelines import registry
-from pipelines.contracts import AudioBatch, EncoderDecoderModel, Hypothesis
+from pipelines.contracts import AudioBatch, EncoderDecoderModel, LogProbs
 from pipelines.decode.aed_greedy import GreedyDecoder
-from pipelines.decode.speculative import SpeculativeDecoder, SpeculativeOptions, open_drafter
+from pipelines.decode.speculative import SpeculativeDecoder
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 
-ACOUSTICS = {"ort@fp32": (3, 5, 7), "simd@fp32": (2, 3, 5), "ort@int8": (3, 5)}
-"""Variants of the attention model, and the lengths of draft that are tried with each."""
+TRIALS = {
+    "simd@int8": (("greedy", 6), ("beam", 4), ("beam", 6), ("beam", 8), ("text", 8)),
+    "simd@fp32": (("greedy", 2), ("beam", 2), ("beam", 3), ("beam", 5), ("text", 5)),
+    "ort@int8": (("greedy", 3), ("beam", 5), ("text", 7)),
+    "ort@fp32": (("greedy", 3), ("beam", 3), ("beam", 5), ("text", 7)),
+}
+"""For each variant of the attention model: where drafts come from, and tokens that one pass checks at most."""
+LOSSLESS = dict.fromkeys(("simd@int8", "simd@fp32"), (("beam", 6),))
+SOURCES: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "beam": {"width": 8, "lm": "build/languages/trained-4b7b6d5f570e9514.arpa"},
+}
+CORPORA = ["shared:dev/librispeech", "shared:dev/commonvoice-v1", "shared:dev/speechocean762"]
 RESAMPLES = 2000
 
 
@@ -41,60 +55,90 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=25, help="clips of each corpus")
-    parser.add_argument("--corpus", action="append", help="a corpus; librispeech and commonvoice-v1 if none is named")
-    parser.add_argument("--errors", type=float, help="draft with the transcript, this share of its words damaged")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("result.json"))
+    parser.add_argument("--corpus", action="append", help=f"a corpus; if none is named: {', '.join(CORPORA)}")
+    parser.add_argument("--errors", type=float, help="damage this share of the words of the source 'text'")
+    parser.add_argument("--lossless", action="store_true", help="all clips, the quick variants, the text alone")
+    parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    names = arguments.corpus or ["shared:dev/librispeech", "shared:dev/commonvoice-v1"]
+    trials = LOSSLESS if arguments.lossless else TRIALS
+    output = arguments.output or Path(__file__).with_name("lossless.json" if arguments.lossless else "result.json")
     with ExitStack() as stack:
+        opened = Opened(stack, list(trials))
+        rows = []
+        for name in arguments.corpus or CORPORA:
+            clips = load_corpus(name).select(max_clips=None if arguments.lossless else arguments.clips).clips
+            for number, clip in enumerate(clips, 1):
+                rows.append(_row(clip, opened, trials, arguments.errors))
+                if number % 10 == 0 or number == len(clips):
+                    print(f"{name} {number}/{len(clips)}", flush=True)
+    lines = summary(rows, trials)
+    result: dict[str, Any] = {"fingerprint": fingerprint(models_dir(), ["moonshine-aed", "moonshine-ctc"])}
+    if arguments.lossless:
+        # Nothing was timed in peace: only the texts count.
+        kept = ("corpus", "clips", "acoustic", "source", "draft_tokens", "same_text", "steps", "tokens_per_pass", "wer")
+        result["summary"] = [{key: line[key] for key in kept} for line in lines]
+        result["different"] = [
+            [row["corpus"], row["id"], name]
+            for row in rows
+            for name, found in row["models"].items()
+            if not all(check["same"] for check in found["trials"].values())
+        ]
+    else:
+        result |= {"summary": lines, "clips": rows}
+    output.write_text(json.dumps(result) + "\n", "utf-8")
+    print("\n".join(table(lines)))
+
+
+class Opened:
+    """Everything that is measured: attention models by name, the CTC model, and decoders of its output by source."""
+
+    def __init__(self, stack: ExitStack, names: list[str]) -> None:
         parts: dict[str, Any] = {}
         context = Context(models_dir(), "moonshine-aed", 1, parts)
         parts["memory"] = stack.enter_context(registry.get("memory/pooled").open(context))
         parts["kernel"] = stack.enter_context(registry.get("kernel/scalar").open(context))
-        models = {
-            name: stack.enter_context(registry.get(f"acoustic/{name}").open(context))
-            for name in ACOUSTICS
-            if registry.get(f"acoustic/{name}").available() is None
-        }
-        drafter = stack.enter_context(open_drafter(context, SpeculativeOptions(draft_model="moonshine-ctc")))
-        for model in models.values():
-            model.warm_up()
-        rows = []
+        self.models: dict[str, EncoderDecoderModel] = {}
         for name in names:
-            clips = load_corpus(name).select(max_clips=arguments.clips).clips
-            for number, clip in enumerate(clips, 1):
-                rows.append(_row(clip, models, drafter, arguments.errors))
-                print(f"{name} {number}/{len(clips)}", flush=True)
-    result = {
-        "fingerprint": fingerprint(models_dir(), ["moonshine-aed", "moonshine-ctc"]),
-        "summary": summary(rows),
-        "clips": rows,
-    }
-    arguments.output.write_text(json.dumps(result) + "\n", "utf-8")
-    print(json.dumps(result["summary"], indent=1))
+            variant = registry.get(f"acoustic/{name}")
+            if problem := variant.available():
+                print(f"{name} is left out: {problem.reason}", flush=True)
+                continue
+            self.models[name] = stack.enter_context(variant.open(context))
+            self.models[name].warm_up()
+        ctc = Context(models_dir(), "moonshine-ctc", 1, {**parts})
+        self.ctc = ctc.parts["acoustic"] = stack.enter_context(registry.get("acoustic/ort@fp32").open(ctc))
+        self.ctc.warm_up()
+        self.drafters = {
+            name: stack.enter_context(registry.get(f"decoder/{name}").open(ctc, **options))
+            for name, options in SOURCES.items()
+        }
 
 
-def _row(clip: Any, models: dict[str, EncoderDecoderModel], drafter: Any, damage: float | None) -> dict[str, Any]:
+def _row(clip: Any, opened: Opened, trials: Any, damage: float | None) -> dict[str, Any]:
     samples = np.frombuffer(clip.pcm16(), "<i2").astype(np.float32)[None] / 32768
     batch = AudioBatch(samples, np.array([samples.shape[1]]))
     started = perf_counter_ns()
-    [[draft, *_]] = drafter[1].decode(drafter[0].infer(batch))
-    drafted_ns = perf_counter_ns() - started
-    if damage is not None:
-        draft = Hypothesis(damaged(clip.text, damage, clip.id), (), 0.0)
+    heard = opened.ctc.infer(batch)
+    log_probs = LogProbs(heard.values.copy(), heard.lengths.copy())
     row: dict[str, Any] = {"corpus": clip.corpus, "id": clip.id, "duration_s": clip.duration_s}
-    row |= {"draft_ns": drafted_ns, "draft_errors": _errors(clip.text, draft), "models": {}}
-    for name, model in models.items():
-        decoders = {k: SpeculativeDecoder(model, None, k) for k in ACOUSTICS[name]}
+    row |= {"hear_ns": perf_counter_ns() - started, "draft_ns": {}, "draft_errors": {}, "models": {}}
+    drafts = {"text": normalise(clip.text) if damage is None else damaged(clip.text, damage, clip.id)}
+    for source, decoder in opened.drafters.items():
+        started = perf_counter_ns()
+        [[best, *_]] = decoder.decode(log_probs)
+        row["draft_ns"][source] = perf_counter_ns() - started
+        drafts[source] = best.text
+    row["draft_errors"] = {source: _errors(clip.text, text) for source, text in drafts.items()}
+    for name, model in opened.models.items():
+        checks: dict[str, dict[str, Any]] = {}
         with model.encode(batch) as encoded:
-            plain_ns: list[int] = []
-            checks: dict[int, dict[str, Any]] = {}
-            for k, decoder in decoders.items():
+            for source, size in trials[name]:
+                decoder = SpeculativeDecoder(model, None, size)
                 started = perf_counter_ns()
                 [plain], steps = GreedyDecoder(model).decode(encoded)
                 between = perf_counter_ns()
-                checked = decoder.checked(encoded, draft.text.split())
-                checks[k] = {
+                checked = decoder.checked(encoded, drafts[source].lower().split())
+                checks[f"{source}-{size}"] = {
                     "ns": perf_counter_ns() - between,
                     "plain_ns": between - started,
                     "same": checked.tokens == plain.tokens,
@@ -102,8 +146,7 @@ def _row(clip: Any, models: dict[str, EncoderDecoderModel], drafter: Any, damage
                     "proposed": checked.proposed,
                     "accepted": checked.accepted,
                 }
-                plain_ns.append(between - started)
-        row["models"][name] = {"steps": steps, "errors": _errors(clip.text, plain), "drafts": checks}
+        row["models"][name] = {"steps": steps, "errors": _errors(clip.text, plain.text), "trials": checks}
     return row
 
 
@@ -122,39 +165,42 @@ def damaged(text: str, rate: float, seed: str) -> str:
     return " ".join(words)
 
 
-def _errors(text: str, hypothesis: Hypothesis) -> list[int]:
-    counted = count_errors(text, hypothesis.text)
+def _errors(text: str, hypothesis: str) -> list[int]:
+    counted = count_errors(text, hypothesis)
     return [counted.errors, counted.reference_length]
 
 
-def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One line for each corpus, model and length of draft."""
+def summary(rows: list[dict[str, Any]], trials: Any) -> list[dict[str, Any]]:
+    """One line for each corpus, model, source and length of drafts."""
     lines = []
     for corpus in dict.fromkeys(row["corpus"] for row in rows):
         mine = [row for row in rows if row["corpus"] == corpus]
         for name in mine[0]["models"]:
-            for k in ACOUSTICS[name]:
-                checks = [row["models"][name]["drafts"][k] for row in mine]
+            steps = sum(row["models"][name]["steps"] for row in mine)
+            for source, size in trials[name]:
+                checks = [row["models"][name]["trials"][f"{source}-{size}"] for row in mine]
                 logs = np.log([check["plain_ns"] / check["ns"] for check in checks])
                 drawn = np.random.default_rng(0).integers(0, len(logs), (RESAMPLES, len(logs)))
                 low, high = np.exp(np.quantile(logs[drawn].mean(axis=1), (0.025, 0.975)))
-                steps = sum(row["models"][name]["steps"] for row in mine)
                 lines.append(
                     {
                         "corpus": corpus,
                         "clips": len(mine),
                         "acoustic": name,
-                        "draft_tokens": k,
+                        "source": source,
+                        "draft_tokens": size,
                         "speed_up": round(float(np.exp(logs.mean())), 3),
                         "low": round(float(low), 3),
                         "high": round(float(high), 3),
                         "same_text": sum(check["same"] for check in checks),
+                        "steps": steps,
+                        "step_ms": round(sum(check["plain_ns"] for check in checks) / steps / 1e6, 3),
                         "tokens_per_pass": round(steps / sum(check["passes"] for check in checks), 3),
                         "acceptance": round(
                             sum(c["accepted"] for c in checks) / max(1, sum(c["proposed"] for c in checks)), 3
                         ),
                         "wer": _rate([row["models"][name]["errors"] for row in mine]),
-                        "draft_wer": _rate([row["draft_errors"] for row in mine]),
+                        "draft_wer": _rate([row["draft_errors"][source] for row in mine]),
                     }
                 )
     return lines
@@ -162,6 +208,20 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _rate(errors: list[list[int]]) -> float:
     return round(sum(found for found, _ in errors) / sum(words for _, words in errors), 4)
+
+
+def table(lines: list[dict[str, Any]]) -> list[str]:
+    """The table of the README."""
+    heads = ("corpus", "acoustic", "draft", "tokens", "speed-up (95 %)", "tokens a pass", "accepted", "same text")
+    heads += ("WER", "draft's WER")
+    rows = [
+        f"| {line['corpus']} | `{line['acoustic']}` | {line['source']} | {line['draft_tokens']} "
+        f"| {line['speed_up']:.2f} ({line['low']:.2f} to {line['high']:.2f}) | {line['tokens_per_pass']:.2f} "
+        f"| {100 * line['acceptance']:.0f} % | {line['same_text']} of {line['clips']} "
+        f"| {100 * line['wer']:.1f} % | {100 * line['draft_wer']:.1f} % |"
+        for line in lines
+    ]
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows]
 
 
 if __name__ == "__main__":

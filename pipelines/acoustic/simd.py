@@ -36,6 +36,9 @@ MAX_POSITIONS = 4096
 """Rows of the rotary table: 98 s of audio."""
 PANELS = "panels.npz"
 _LANES = {"avx512": 16, "avx2": 8}
+CROSS_MATRICES = [(WIDTH, 2 * WIDTH)] * LAYERS
+STEP_MATRICES = [*[(WIDTH, 14 * WIDTH), (4 * WIDTH, WIDTH)] * LAYERS, (WIDTH, VOCABULARY)]
+"""Inputs and outputs of the matrices of each group of weights; those with the same inputs side by side are one."""
 Arrays = tuple[npt.NDArray[Any], ...]
 
 
@@ -73,13 +76,12 @@ class SimdAed(MoonshineAed):
             for group in ("encoder", "cross", "step")
         )
         self._rounded = rounded
-        self._offsets = np.zeros(0, np.int32)
+        self._cross_offsets = self._step_offsets = np.zeros(0, np.int32)
         if rounded:
-            weights, *rest = self._step_weights
-            self._offsets = _aligned(np.concatenate([128 * column_sums(*part) for part in _matrices(weights)]))
-            self._step_weights = (_aligned(np.concatenate([grouped(*part) for part in _matrices(weights)])), *rest)
+            self._cross_weights, self._cross_offsets = _regrouped(self._cross_weights, CROSS_MATRICES)
+            self._step_weights, self._step_offsets = _regrouped(self._step_weights, STEP_MATRICES)
         self._encoder = simd_loops.encoder_loop(lanes).call
-        self._cross = simd_loops.cross_loop(lanes).call
+        self._cross = simd_loops.cross_loop(lanes, rounded).call
         self._step = simd_loops.step_loop(lanes, rounded).call
         self._nothing = _aligned(np.zeros(MAX_POSITIONS, np.float32))
         self._angles = _aligned(rotary_table(MAX_POSITIONS))
@@ -119,10 +121,12 @@ class SimdAed(MoonshineAed):
             )
             rows = min(MAX_STEP_TOKENS, max_tokens)
             logits = lease(rows * VOCABULARY)
-            rounding: Arrays = (lease(rows * 4 * WIDTH, np.uint8), lease(rows), lease(rows, np.int32))
+            most = max(rows, frames)
+            rounding: Arrays = (lease(max(rows * 4, frames) * WIDTH, np.uint8), lease(most), lease(most, np.int32))
             if self._rounded:
                 cache[1][:] = 0
-            _done(self._cross(encoded.hidden.reshape(-1), *self._cross_weights, scratch, *cross))
+            hidden = encoded.hidden.reshape(-1)
+            _done(self._cross(hidden, *self._cross_weights, scratch, *cross, self._cross_offsets, *rounding))
             yield _State(cross, cache, scratch, logits, rounding, frames, capacity, max_tokens)
 
     def step(self, state: _State, tokens: Sequence[int]) -> Float32:
@@ -143,7 +147,7 @@ class SimdAed(MoonshineAed):
         _done(
             self._step(
                 ids, past, *self._step_weights, self._nothing, self._angles, *state.cross, state.frames, *state.cache,
-                state.capacity, state.scratch, state.logits, self._offsets, *state.rounding,
+                state.capacity, state.scratch, state.logits, self._step_offsets, *state.rounding,
             )
         )  # fmt: skip
         state.length += count
@@ -156,12 +160,18 @@ class SimdAed(MoonshineAed):
         state.length = length
 
 
-def _matrices(weights: npt.NDArray[Any]) -> Iterator[tuple[npt.NDArray[Any], int]]:
-    """The matrices of a decoder step (see `pipelines.models.panels`), each with the number of its inputs."""
-    at = 0
-    for inputs, outputs in [*[(WIDTH, 14 * WIDTH), (4 * WIDTH, WIDTH)] * LAYERS, (WIDTH, VOCABULARY)]:
-        yield weights[at : at + inputs * outputs], inputs
-        at += inputs * outputs
+def _regrouped(group: Arrays, matrices: Sequence[tuple[int, int]]) -> tuple[Arrays, npt.NDArray[np.int32]]:
+    """A group of weights (see `pipelines.models.panels`) for products of integers, and its columns' offsets.
+
+    Args:
+        group: weights, scale, zero, bias, gains.
+        matrices: Inputs and outputs of each of its matrices.
+    """
+    weights, *rest = group
+    sizes = [inputs * outputs for inputs, outputs in matrices]
+    parts = list(zip(np.split(weights, np.cumsum(sizes)[:-1]), (inputs for inputs, _ in matrices), strict=True))
+    offsets = np.concatenate([128 * column_sums(*part) for part in parts])
+    return (_aligned(np.concatenate([grouped(*part) for part in parts])), *rest), _aligned(offsets)
 
 
 def _done(result: int) -> None:

@@ -22,6 +22,8 @@ QUERY_ROWS = 48
 _FLOATS = "float32[::1]"
 _WEIGHTS = f"int8[::1], {_FLOATS}, int32[::1], {_FLOATS}, {_FLOATS}"
 """weights, scale, zero, bias, gains"""
+_ROUNDING = f"int32[::1], uint8[::1], {_FLOATS}, int32[::1]"
+"""offsets, codes, steps, sums"""
 
 
 def panels_of(count: int) -> int:
@@ -102,7 +104,7 @@ def encoder_loop(lanes: int) -> Loop:
                 query = wide + head * head_width
                 simd_dense.remember(
                     scratch, query + width, query + 2 * width, 3 * width, rows, 0,
-                    scratch, keys, scratch, values, rows, head_width,
+                    scratch, keys, scratch, values, rows, head_width, lanes,
                 )  # fmt: skip
                 for block in range(0, rows, query_rows):
                     simd_dense.attend(
@@ -138,18 +140,24 @@ def encoder_loop(lanes: int) -> Loop:
     return loop
 
 
-def cross_loop(lanes: int) -> Loop:
-    """`(hidden, weights, scale, zero, bias, gains, scratch, keys, values)`: what the decoder attends to in a clip.
+def cross_loop(lanes: int, rounded: bool) -> Loop:
+    """What the decoder attends to in a clip; returns its rows.
 
+    `(hidden, weights, scale, zero, bias, gains, scratch, keys, values, offsets, codes, steps, sums)`, with
     hidden: float32 (rows * WIDTH,); scratch: float32 (rows * 2 * WIDTH,); keys, values: `panels_of(rows)` times
-    LAYERS * HEADS * HEAD_WIDTH and `rows` times LAYERS * HEADS * 64 float32, for `kernels.simd_dense.attend`.
+    LAYERS * HEADS * HEAD_WIDTH and `rows` times LAYERS * HEADS * 64 float32, for `kernels.simd_dense.attend`;
+    offsets, codes, steps, sums: as for `step_loop`, with WIDTH codes for each row.
     """
-    from kernels import simd, simd_dense
+    from kernels import simd, simd_codes, simd_dense
+
+    product = simd_codes.multiply if rounded else simd_dense.multiply_exactly
 
     width, heads, head_width, layers = WIDTH, HEADS, HEAD_WIDTH, LAYERS
 
-    @compile_loop(f"int64({_FLOATS}, {_WEIGHTS}, {_FLOATS}, {_FLOATS}, {_FLOATS})")
-    def loop(hidden, weights, scale, zero, bias, gains, scratch, keys, values):  # type: ignore[no-untyped-def]
+    @compile_loop(f"int64({_FLOATS}, {_WEIGHTS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, {_ROUNDING})")
+    def loop(  # type: ignore[no-untyped-def]
+        hidden, weights, scale, zero, bias, gains, scratch, keys, values, offsets, codes, steps, sums,
+    ):  # fmt: skip
         simd.target(lanes)
         rows = hidden.size // width
         panels = (rows + 31) // 32 * 32
@@ -157,16 +165,18 @@ def cross_loop(lanes: int) -> Loop:
             return -1
         if scratch.size < rows * 2 * width:
             return -1
+        if rounded and (codes.size < rows * width or steps.size < rows or sums.size < rows):
+            return -1
         for layer in range(layers):
-            simd_dense.multiply(
-                hidden, 0, width, rows, width, weights, layer * 2 * width * width, width * 32, scratch, 0, 2 * width,
-                2 * width, scale, zero, bias, layer * 2 * width, False, lanes,
+            product(
+                hidden, 0, width, rows, width, weights, layer * 2 * width * width, scratch, 0, 2 * width, 2 * width,
+                scale, zero, offsets, bias, layer * 2 * width, codes, steps, sums, False, lanes,
             )  # fmt: skip
             for head in range(heads):
                 place = layer * heads + head
                 simd_dense.remember(
                     scratch, head * head_width, width + head * head_width, 2 * width, rows, 0,
-                    keys, place * panels * head_width, values, place * rows * 64, rows, head_width,
+                    keys, place * panels * head_width, values, place * rows * 64, rows, head_width, lanes,
                 )  # fmt: skip
         return rows
 
@@ -202,7 +212,7 @@ def step_loop(lanes: int, rounded: bool) -> Loop:
 
     @compile_loop(
         f"int64(int64[::1], int64, {_WEIGHTS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, int64, "
-        f"{_FLOATS}, {_FLOATS}, int64, {_FLOATS}, {_FLOATS}, int32[::1], uint8[::1], {_FLOATS}, int32[::1])"
+        f"{_FLOATS}, {_FLOATS}, int64, {_FLOATS}, {_FLOATS}, {_ROUNDING})"
     )
     def loop(  # type: ignore[no-untyped-def]
         tokens, past, weights, scale, zero, bias, gains, nothing, angles, cross_keys, cross_values, frames,
@@ -215,7 +225,7 @@ def step_loop(lanes: int, rounded: bool) -> Loop:
             return -1
         if keys.size < layers * heads * capacity * head_width or values.size < layers * heads * capacity * 64:
             return -1
-        if group > 1 and (codes.size < rows * 4 * width or steps.size < rows or sums.size < rows):
+        if rounded and (codes.size < rows * 4 * width or steps.size < rows or sums.size < rows):
             return -1
         table = layers * 18 * width * width  # where the embeddings begin among the weights
         for row in range(rows):
@@ -248,7 +258,7 @@ def step_loop(lanes: int, rounded: bool) -> Loop:
                 k_at, v_at = place * capacity * head_width, place * capacity * 64
                 simd_dense.remember(
                     scratch, query + width, query + 2 * width, 3 * width, rows, past,
-                    keys, k_at, values, v_at, capacity, head_width,
+                    keys, k_at, values, v_at, capacity, head_width, lanes,
                 )  # fmt: skip
                 attend(
                     scratch, query, 3 * width, rows, keys, k_at, values, v_at, capacity, total, past + 1,

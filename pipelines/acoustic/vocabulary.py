@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,6 +42,10 @@ BYTES = range(3, 259)
 """Tokens that stand for single bytes, for text that the others cannot spell."""
 
 
+KEPT_SPELLINGS = 16_384
+"""Texts whose tokens are remembered: drafts are spelled word by word, and most words come again."""
+
+
 class TokenTable:
     """Maps token ids to text and text to token ids (see `pipelines.contracts.AedVocabulary`).
 
@@ -53,13 +57,16 @@ class TokenTable:
         self._tokens = tokens
         # The first of equals is kept, but a character of its own is preferred to the byte of the same value.
         self._ids = {token: index for index, token in reversed(list(enumerate(tokens))) if index not in BYTES}
+        self._merged = lru_cache(KEPT_SPELLINGS)(self._merge)
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def encode(self, text: str, *, begins_word: bool = True) -> list[int]:
         """See `pipelines.contracts.AedVocabulary`: merges the pair of the lowest rank until none is left."""
-        marked = (BLANK if begins_word else "") + text.replace(" ", BLANK)
+        return list(self._merged((BLANK if begins_word else "") + text.replace(" ", BLANK)))
+
+    def _merge(self, marked: str) -> tuple[int, ...]:
         parts = [character.encode() for character in marked]
         while len(parts) > 1:
             ranks = [self._ids.get(left + right, len(self._tokens)) for left, right in pairwise(parts)]
@@ -67,7 +74,7 @@ class TokenTable:
             if ranks[best] == len(self._tokens):
                 break
             parts[best : best + 2] = [parts[best] + parts[best + 1]]
-        return [token for part in parts for token in self._spelled(part)]
+        return tuple(token for part in parts for token in self._spelled(part))
 
     def begins_word(self, token: int) -> bool:
         """See `pipelines.contracts.AedVocabulary`."""

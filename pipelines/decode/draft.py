@@ -19,6 +19,9 @@ _WRITTEN = {
     "doctor": "Dr.",
 }
 """How an attention decoder writes words of a normalised text, sentence beginnings apart."""
+_COMMA_BEFORE = frozenset(("but", "although", "though", "however", "especially"))
+_COMMA_AFTER = frozenset(("yes", "well", "oh", "sir", "however"))
+"""Words that the attention decoder mostly sets a comma before or after, in what it makes of training speech."""
 _TITLES = tuple(word for word in _WRITTEN.values() if word.endswith("."))
 
 
@@ -52,14 +55,18 @@ class WordDraft:
             self._aligned += 1
         last = written[-1] if written else ""
         ahead, position = self._rest_of(last, tokens)
+        before = self._words[position - 1] if ahead else _letters(last)
         # A capital begins the text and every sentence.
         capital = not ahead and (not last or (last.endswith(tuple(_ENDS)) and last not in _TITLES))
+        follows = bool(ahead or last) and not capital and (bool(ahead) or not last.endswith(_STOPS))
         for word in self._words[position:]:
             if len(ahead) >= count:
                 break
+            if follows and (word in _COMMA_BEFORE or before in _COMMA_AFTER):
+                ahead += self._vocabulary.encode(",", begins_word=False)
             spelled = _WRITTEN.get(word, word)
             ahead += self._vocabulary.encode(spelled[0].upper() + spelled[1:] if capital else spelled)
-            capital = False
+            capital, follows, before = False, True, word
         if len(ahead) < count and (ahead or not last.endswith(tuple(_ENDS))):
             ahead += self._vocabulary.encode(_ENDS[0], begins_word=False)
         return ahead[:count]
@@ -101,9 +108,13 @@ class WordDraft:
         letters, before = _letters(word), self._distances
         if not letters:
             return before
-        after = [before[0] + 1]
-        for index, drafted in enumerate(self._words):
-            after.append(min(before[index] + (drafted != letters), before[index + 1] + 1, after[-1] + 1))
+        here = before[0] + 1
+        after = [here]
+        for drafted, diagonal, above in zip(self._words, before, before[1:], strict=False):
+            change = diagonal if drafted == letters else diagonal + 1
+            here = (here if here < above else above) + 1
+            here = change if change < here else here
+            after.append(here)
         return after
 
     def _positions(self, distances: Sequence[int]) -> list[int]:
@@ -114,6 +125,8 @@ class WordDraft:
 
 def _begun(letters: str, word: str) -> tuple[int, int]:
     """The beginning of `word` that `letters` is nearest to: edit distance, and its length (the longest of equals)."""
+    if word.startswith(letters):
+        return 0, len(letters)
     before = list(range(len(word) + 1))
     for letter in letters:
         after = [before[0] + 1]

@@ -180,7 +180,7 @@ def attention_loop(lanes: int) -> Loop:
     @compile_loop(f"int64({FLOATS}, int64, int64, int64, {FLOATS}, {FLOATS}, int64, {FLOATS}, {FLOATS}, int32[::1])")
     def loop(x, rows, first, visible, keys, values, capacity, scores, out, zero):  # type: ignore[no-untyped-def]
         simd.target(lanes)
-        simd_dense.remember(x, 52, 104, 156, rows, first, keys, 0, values, 0, capacity, 52)
+        simd_dense.remember(x, 52, 104, 156, rows, first, keys, 0, values, 0, capacity, 52, lanes)
         simd_dense.attend(
             x, 0, 156, rows, keys, 0, values, 0, capacity, first + rows, visible, scores, 0, out, 0, 64, 52,
             out, zero, scores[scores.size - capacity :], lanes,
