@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -34,3 +36,17 @@ def print_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[obj
 def say(message: str) -> None:
     """A line of progress on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def file_progress(path: Path) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr where that is a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda fraction: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(path.name, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from pipelines.registry import Context, Unavailable
 
 MAX_AUDIO_S = 64.0
 """Longest clip for a whole-utterance pipeline: attention is quadratic and the model was trained on less than 30 s."""
+SILENT = -20.0
+"""Log-probability of every label but the blank where nobody spoke."""
 ORDER = ("memory", "kernel", "acoustic", "decoder")
 """The axes of a pipeline in the order in which they are opened: each may use those before it."""
 ON_DEMAND = ("connection",)
@@ -106,6 +108,29 @@ class CtcRecognizer:
             with trace.span("decode"):
                 [hypotheses] = self._decoder.decode(log_probs)
                 return hypotheses, 0
+
+    def recognize_pieces(self, pcm: memoryview, pieces: Iterable[tuple[int, int]]) -> Hypotheses:
+        """One text from pieces of a recording, in order, with silence between them; times are the recording's.
+
+        Args:
+            pcm: PCM16 little-endian mono at 16 kHz.
+            pieces: First and last sample (exclusive) of each; none may be longer than `MAX_AUDIO_S`.
+        """
+        stream = self._decoder.stream()
+        blank, shift = self._model.vocabulary.blank, self._model.frame_shift_s * SAMPLE_RATE
+        frames = 0
+        for first, last in pieces:
+            silent = np.full((max(0, round(first / shift) - frames), len(self._model.vocabulary)), SILENT, np.float32)
+            silent[:, blank] = 0
+            with self._buffers.lease((1, last - first), np.float32) as leased:
+                samples: Float32 = leased  # type: ignore[assignment]
+                self._kernels.pcm16_to_float32(pcm[2 * first : 2 * last], samples[0])
+                found = self._model.infer(AudioBatch(samples, np.array([last - first])))
+            for part in (silent, found.values[0, : found.lengths[0]]):
+                if len(part):
+                    stream.push(part)
+                    frames += len(part)
+        return stream.finish()
 
     @property
     def follows_text(self) -> bool:
@@ -180,6 +205,16 @@ class Pipeline:
         trace = Trace()
         hypotheses, steps = self._recognizer.recognize(pcm, trace)
         return Transcript(hypotheses, tuple(trace.spans), steps)
+
+    def follow(self, pcm: bytes, pieces: Iterable[tuple[int, int]]) -> Hypotheses:
+        """One text from pieces of a recording of any length (see `CtcRecognizer.recognize_pieces`).
+
+        Raises:
+            AmiraError: This pipeline's decoder does not decode frame by frame.
+        """
+        if not isinstance(self._recognizer, CtcRecognizer):
+            raise _follows_no_text()
+        return self._recognizer.recognize_pieces(memoryview(pcm), pieces)
 
 
 def unavailable(config: PipelineConfig) -> tuple[str, Unavailable] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -10,7 +10,7 @@ from time import perf_counter_ns
 from pipelines.assemble import Pipeline
 from pipelines.audio.read import read_audio
 from pipelines.audio.segments import Segment, speech_segments
-from pipelines.contracts import SAMPLE_RATE, Word
+from pipelines.contracts import SAMPLE_RATE, Hypothesis, Word
 from pipelines.transcripts import FileTranscript, TimedText
 
 WHOLE_S = 20.0
@@ -41,6 +41,28 @@ def transcribe_file(pipeline: Pipeline, path: Path, progress: Callable[[float], 
     progress(1.0)
     latency_ms = (perf_counter_ns() - started_ns) / 1e6
     return FileTranscript(str(path), audio.duration_s, latency_ms, tuple(texts), tuple(words))
+
+
+def follow_file(pipeline: Pipeline, path: Path, progress: Callable[[float], None]) -> Hypothesis:
+    """What was read in a file of any length, as one text with the file's times.
+
+    Args:
+        pipeline: An open pipeline that expects a text (`Pipeline.expecting`).
+        path: An audio file of any kind that `pipelines.audio.read` takes.
+        progress: Called with the fraction done, 0 to 1.
+
+    Raises:
+        AmiraError: The file cannot be read as audio.
+    """
+    audio = read_audio(path)
+
+    def pieces() -> Iterator[tuple[int, int]]:
+        for segment in _segments(audio.pcm16, audio.duration_s):
+            progress(segment.start_s / audio.duration_s)
+            yield round(segment.start_s * SAMPLE_RATE), min(round(segment.end_s * SAMPLE_RATE), len(audio.pcm16) // 2)
+        progress(1.0)
+
+    return pipeline.follow(audio.pcm16, pieces())[0]
 
 
 def _segments(pcm16: bytes, duration_s: float) -> list[Segment]:

@@ -54,7 +54,7 @@ RESAMPLES = 2000
 def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=25, help="clips of each corpus")
+    parser.add_argument("--clips", type=int, help="clips of each corpus; 25, and all with --lossless, if not given")
     parser.add_argument("--corpus", action="append", help=f"a corpus; if none is named: {', '.join(CORPORA)}")
     parser.add_argument("--errors", type=float, help="damage this share of the words of the source 'text'")
     parser.add_argument("--lossless", action="store_true", help="all clips, the quick variants, the text alone")
@@ -66,7 +66,7 @@ def main() -> None:
         opened = Opened(stack, list(trials))
         rows = []
         for name in arguments.corpus or CORPORA:
-            clips = load_corpus(name).select(max_clips=None if arguments.lossless else arguments.clips).clips
+            clips = load_corpus(name).select(max_clips=arguments.clips or (None if arguments.lossless else 25)).clips
             for number, clip in enumerate(clips, 1):
                 rows.append(_row(clip, opened, trials, arguments.errors))
                 if number % 10 == 0 or number == len(clips):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.output import Json, print_json, print_table, say
+from harness.output import Json, file_progress, print_json, print_table, say
 
 if TYPE_CHECKING:
     from pipelines.contracts import ReadWord
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def read(
     text: Annotated[str, typer.Argument(metavar="EXPECTED_TEXT", help="The text, or @FILE with it.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording, at most a minute.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The recording, of any length.")],
     model: Annotated[str, typer.Option(help="A CTC model.")] = "moonshine-ctc",
     threads: Annotated[int, typer.Option(min=1, help="Threads of inference.")] = 1,
     json: Json = False,
@@ -27,16 +27,15 @@ def read(
     Examples:  amira read "The cat sat on the mat." reader.wav    amira read @page.txt reader.wav --json
     """
     from pipelines.assemble import open_pipeline
-    from pipelines.audio.read import read_audio
     from pipelines.config import default_config
     from pipelines.paths import models_dir
+    from pipelines.transcribe import follow_file
 
     expected = _text(text)
     config = default_config("ctc").model_copy(update={"model": model, "threads": threads})
     config = config.with_changes({"decoder": "reading"})
-    audio = read_audio(file)
-    with open_pipeline(config, models_dir()) as pipeline:
-        best = pipeline.expecting(expected).transcribe(audio.pcm16).hypotheses[0]
+    with open_pipeline(config, models_dir()) as pipeline, file_progress(file) as advance:
+        best = follow_file(pipeline.expecting(expected), file, advance)
     if json:
         print_json({"file": str(file), "text": best.text, "words": [_entry(word) for word in best.reading]})
         return

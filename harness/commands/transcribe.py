@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.output import Json, say
+from harness.output import Json, file_progress, say
 from pipelines.errors import AmiraError
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ def transcribe(
     with open_pipeline(_config(variant or [], threads, model), models_dir()) as pipeline:
         for path in files:
             try:
-                with _progress(path) as advance:
+                with file_progress(path) as advance:
                     transcript = transcribe_file(pipeline, path, advance)
             except AmiraError as error:
                 say(f"error: {error}")
@@ -128,17 +126,3 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         raise AmiraError(f"cannot write {path}: {error.strerror}. Free some space or name another --output") from error
     say(f"wrote {path}")
-
-
-@contextmanager
-def _progress(path: Path) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr where that is a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda fraction: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(path.name, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
