@@ -17,8 +17,9 @@ def performance(
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 where a table is stale.")] = False,
 ) -> None:
-    """Fill the blocks of a document from stored runs: <!-- amira ladder reports/default --> ... <!-- /amira -->.
+    """Write the tables of PERFORMANCE.md from stored runs.
 
+    They stand between markers: <!-- amira ladder reports/default --> ... <!-- /amira -->.
     Kinds of blocks: ladder, beside, comparisons, accuracy, decoders, ledger (of a run each), load, faults, calibration
     (of the gate), excerpt (FILE#MARKER or FILE#NUMBER: a table of a document that another command makes).
     """

@@ -27,7 +27,7 @@ def test_every_number_of_the_committed_tables_names_its_run() -> None:
     assert {block["kind"] for block in blocks} == set(KINDS)
     for block in blocks:
         rows = re.findall(r"(?<=[-:]\|\n)((?:\|.*\n)+)", block["body"])
-        assert rows, block["path"]
+        assert rows or "Not measured" in block["body"], block["path"]
         for row in "".join(rows).splitlines():
             for cell in BAR.split(row.strip("|"))[1:]:
                 if any(char.isdigit() for char in cell):
