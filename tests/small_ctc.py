@@ -14,6 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 LABELS = ["<blk>", "<space>", "'", *"abcdefghijklmnopqrstuvwxyz"]
 WINDOW, SHIFT = 895, 384
+RUNGS = "".join(
+    f'{form} = "model.onnx"\n' for form in ("plain", "fp16-autocast", "int8-qdq", "int8-dynamic", "int8-static")
+)
 CARD = f"""\
 family = "ctc"
 name = "small-ctc"
@@ -22,7 +25,7 @@ name = "small-ctc"
 fp32 = "model.onnx"
 fp16 = "model.onnx"
 int8 = "model.onnx"
-
+{RUNGS}
 [input]
 lengths = "lengths"
 window_samples = {WINDOW}
@@ -41,7 +44,7 @@ name = "small-stream"
 fp32 = "model.onnx"
 fp16 = "model.onnx"
 int8 = "model.onnx"
-
+{RUNGS}
 [output]
 shift_samples = {SHIFT}
 

@@ -14,6 +14,13 @@ app = typer.Typer(no_args_is_help=True, help="Build the default models, list wha
 @app.command()
 def build(
     force: Annotated[bool, typer.Option("--force", help="Build anew even if a whole build is there.")] = False,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Which of the ladder, with commas: fp32, fp16, int8; and its rivals fp16-autocast (NVIDIA ModelOpt's), "
+            "int8-ort (ONNX Runtime's own). FP32 is always among them."
+        ),
+    ] = "fp32,fp16,int8",
     json: Json = False,
 ) -> None:
     """Make the default models from the files of their pinned package (hashes checked), about half a minute.
@@ -22,13 +29,54 @@ def build(
     """
     from harness.inspection import entry
     from pipelines.models.catalogue import build_all
+    from pipelines.models.ladder import precisions
     from pipelines.paths import model_repo_dir, models_dir
     from pipelines.triton.repository import fill, served
 
-    folders = build_all(models_dir(), model_repo_dir(), say, force=force)
+    folders = build_all(models_dir(), model_repo_dir(), say, force=force, precisions=precisions(precision))
     fill(model_repo_dir(), served(), models_dir(), say)
     if json:
         print_json([entry(folder) for folder in folders])
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="moonshine-aed (its encoder), moonshine-ctc, stream-ctc-server, ...")],
+    corpus: Annotated[str, typer.Option(help="Speech that is not measured on later.")] = "shared:train",
+    clips: Annotated[int, typer.Option(min=1, help="Clips of it, chosen by seed 0.")] = 32,
+    json: Json = False,
+) -> None:
+    """Find INT8's scales on speech and the products that must stay FP32; a few minutes.
+
+    Writes calibration.json beside the model's weights; `amira models build` uses it as long as they are the same.
+
+    Examples:  amira models calibrate stream-ctc-server    amira models calibrate moonshine-ctc --corpus ./my-speech
+    """
+    import numpy as np
+
+    from harness.corpus import load_corpus
+    from pipelines.models.calibration import calibrate as calibrate_model
+    from pipelines.models.catalogue import forms_of
+    from pipelines.paths import model_repo_dir
+
+    forms, path = forms_of(model, model_repo_dir())
+    chosen = load_corpus(corpus).select(max_clips=clips, seed=0).clips
+    heard = [np.frombuffer(clip.pcm16(), "<i2").astype(np.float32) / 32_768 for clip in chosen]
+    found = calibrate_model(forms, corpus, heard, say)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found.model_dump_json(indent=1) + "\n", "utf-8")
+    say(f"{path.name} written; build the models with it: amira models build")
+    if json:
+        print_json(found.model_dump(mode="json", exclude={"ranges", "factors", "native"}))
+        return
+    rows = [
+        (name, found.rules[name], f"{1e3 * found.sweep[found.rules[name]][name].divergence:.3f}",
+         "FP32" if name in found.float32 else "INT8")
+        for name in found.rules
+    ]  # fmt: skip
+    print_table(f"{model}: each product alone in INT8", ("product", "rule", "divergence, 1e-3", "stays"), rows)
+    for name, distance in found.together.items():
+        print(f"{name} together: divergence {1e3 * distance.divergence:.3f}e-3, {distance.flipped:.2%} other labels")
 
 
 @app.command("list")

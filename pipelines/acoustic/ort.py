@@ -43,12 +43,18 @@ class OrtAed(MoonshineAed):
     max_step_tokens = MAX_STEP_TOKENS
 
     def __init__(
-        self, context: Context, precision: str, step: str, options: SessionOptions, encoder: bool = True
+        self,
+        context: Context,
+        precision: str,
+        step: str,
+        options: SessionOptions,
+        encoder: bool = True,
+        cross: str | None = None,
     ) -> None:
-        """Open the sessions; without `encoder`, it runs elsewhere."""
+        """Open the sessions; without `encoder`, it runs elsewhere; `cross` is the decoder's precision if another."""
         folder = context.folder
         super().__init__(context.buffers, folder / "tokenizer.bin")
-        names = (*([f"encoder.{precision}"] if encoder else []), f"cross.{precision}", step)
+        names = (*([f"encoder.{precision}"] if encoder else []), f"cross.{cross or precision}", step)
         *self._encoders, self._cross, self._step = (
             open_session(folder / f"{name}.onnx", context.threads, options) for name in names
         )
@@ -140,11 +146,15 @@ class OrtAed(MoonshineAed):
         state.turn = 1 - state.turn
 
 
-class _Ort(Variant):
+class OrtVariant(Variant):
+    """A precision in ONNX Runtime."""
+
     options = OrtOptions
     precision: ClassVar[str]
     step: ClassVar[str]
     """Which step graph an attention decoder runs."""
+    decoder: ClassVar[str | None] = None
+    """The precision of the attention decoder, where it is not the encoder's."""
 
     @classmethod
     @contextmanager
@@ -155,10 +165,10 @@ class _Ort(Variant):
         elif options.chunk_frames is not None:
             raise AmiraError(f"'{cls.id}': chunk_frames is for streaming models, and '{context.model}' is none")
         else:
-            yield OrtAed(context, cls.precision, cls.step, options)
+            yield OrtAed(context, cls.precision, cls.step, options, cross=cls.decoder)
 
 
-class Fp32(_Ort):
+class Fp32(OrtVariant):
     """`acoustic/ort@fp32`."""
 
     id = "acoustic/ort@fp32"
@@ -168,7 +178,7 @@ class Fp32(_Ort):
     step = "step.fp32"
 
 
-class Shortlist(_Ort):
+class Shortlist(OrtVariant):
     """`acoustic/ort-shortlist@fp32`."""
 
     id = "acoustic/ort-shortlist@fp32"
@@ -178,7 +188,7 @@ class Shortlist(_Ort):
     step = "step.fp32-shortlist"
 
 
-class Int8(_Ort):
+class Int8(OrtVariant):
     """`acoustic/ort@int8`."""
 
     id = "acoustic/ort@int8"
@@ -188,11 +198,12 @@ class Int8(_Ort):
     step = "step.int8"
 
 
-class Fp16(_Ort):
+class Fp16(OrtVariant):
     """`acoustic/ort@fp16`."""
 
     id = "acoustic/ort@fp16"
-    summary = "CTC models with products and attention in FP16; a CPU without such products computes them in FP32"
-    families = ("ctc",)
+    summary = "FP16 products between FP32 norms; a CPU without such products computes them in FP32"
+    families = ("aed", "ctc")
     precision = "fp16"
-    step = ""
+    step = "step.fp32"
+    decoder = "fp32"

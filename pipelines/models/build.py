@@ -6,20 +6,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipelines.models import card, model_card, source
+from pipelines.models import calibration, card, forms, model_card, source
 from pipelines.models.recipe import Progress, Recipe, tools
 
 NAME = "moonshine-aed"
-RECIPE_VERSION = 6
+RECIPE_VERSION = 7
 
 _FILES = {
     "encoder-exported.fp32.onnx": "encoder as exported by its authors, folded (plain opset 14, for any runtime)",
     "decoder-exported.fp32.onnx": "decoder as exported by its authors (one graph with an `If`), folded (opset 14)",
-    "encoder.fp32.onnx": "encoder, our graph: waveform to hidden states",
     "cross.fp32.onnx": "hidden states to cross-attention keys and values",
     "step.fp32.onnx": "decoder step: tokens and cache to logits and cache",
     "step.fp32-shortlist.onnx": "decoder step, logits in INT8 with the best 32 again in FP32",
-    "encoder.int8.onnx": "encoder with integer matrix products (shipped int8 weights, uint8 activations; FP32 stem)",
     "cross.int8.onnx": "`cross` with integer matrix products",
     "step.int8.onnx": "decoder step with the shipped int8 weights and block-wise 8-bit activations",
     "panels.npz": "the shipped int8 weights of both halves, packed for `acoustic/simd`",
@@ -51,16 +49,27 @@ licence = "MIT"
 """
 
 
-def sources() -> dict[str, str]:
-    """The package's files that it is made from, with their hashes."""
-    return {Path(file.path).name: file.sha256 for file in (source.ENCODER, source.DECODER, source.TOKENIZER)}
+def recipe(repo_dir: Path, precisions: tuple[str, ...]) -> Recipe:
+    """The recipe; the calibration of its INT8 encoder is in `repo_dir`."""
+    calibrated = repo_dir / NAME / calibration.FILE
+
+    def sources() -> dict[str, str]:
+        files = {Path(file.path).name: file.sha256 for file in (source.ENCODER, source.DECODER, source.TOKENIZER)}
+        return files | ({calibration.FILE: source.sha256(calibrated)} if calibrated.is_file() else {})
+
+    def build_into(folder: Path, progress: Progress) -> None:
+        _build_into(folder, progress, precisions, calibrated, sources())
+
+    return Recipe(NAME, RECIPE_VERSION, precisions, sources, build_into)
 
 
-def _build_into(folder: Path, progress: Progress) -> None:
+def _build_into(
+    folder: Path, progress: Progress, precisions: tuple[str, ...], calibrated: Path, made_from: dict[str, str]
+) -> None:
     import numpy as np
     import onnx
 
-    from pipelines.models import decoder_graph, encoder_graph, graph, panels
+    from pipelines.models import decoder_graph, graph, ladder, panels
     from pipelines.models.fold import fold, read_ort
     from pipelines.models.moonshine import Weights
 
@@ -72,8 +81,9 @@ def _build_into(folder: Path, progress: Progress) -> None:
     paths = {file: source.verified(file) for file in (source.ENCODER, source.DECODER, source.TOKENIZER)}
     encoder = fold(read_ort(paths[source.ENCODER]))
     save(encoder.model, "encoder-exported.fp32.onnx")
-    save(encoder_graph.encoder_graph(encoder, graph.float_linear), "encoder.fp32.onnx")
-    save(encoder_graph.encoder_graph(encoder, graph.integer_linear), "encoder.int8.onnx")
+    encoders = ladder.writers(forms.encoder_forms(), precisions, calibrated, progress)
+    for form, make in encoders.items():
+        save(make(), f"encoder.{form}.onnx")
     decoder = fold(read_ort(paths[source.DECODER]))
     save(decoder.model, "decoder-exported.fp32.onnx")
     weights = Weights.of_decoder(decoder)
@@ -90,6 +100,7 @@ def _build_into(folder: Path, progress: Progress) -> None:
     np.savez(folder / "panels.npz", **panels.encoder_panels(encoder), **panels.decoder_panels(weights))  # type: ignore[arg-type]
     shutil.copyfile(paths[source.TOKENIZER], folder / "tokenizer.bin")
     (folder / model_card.FILE).write_text(_TOML, "utf-8")
+    files = _FILES | {f"encoder.{form}.onnx": f"encoder, our graph: {forms.ABOUT[form]}" for form in encoders}
     card.write(
         folder,
         {
@@ -99,13 +110,12 @@ def _build_into(folder: Path, progress: Progress) -> None:
             "package": source.PACKAGE,
             "version": source.VERSION,
             "licence": "MIT, Copyright (c) Moonshine AI; the package carries the licence text.",
-            "sources": sources(),
+            "precisions": list(precisions),
+            "sources": made_from,
             "tools": tools(),
-            "files": {name: {"what": what} for name, what in _FILES.items()},
+            "files": {name: {"what": what} for name, what in files.items()},
             "recipe": list(_RECIPE),
             "limits": list(_LIMITS),
         },
     )
 
-
-RECIPE = Recipe(NAME, RECIPE_VERSION, sources, _build_into)

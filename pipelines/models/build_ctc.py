@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.errors import AmiraError
-from pipelines.models import card, model_card, source, trained, training_card
+from pipelines.models import calibration, card, forms, ladder, model_card, source, training_card
 from pipelines.models.recipe import Progress, Recipe, tools
 
-RECIPE_VERSION = 5
+RECIPE_VERSION = 6
 WEIGHTS, TOKENS, CONFIG, ABOUT = "weights.safetensors", "tokens.txt", "config.json", "README.md"
-PRECISIONS = {
-    "fp32": "FP32",
-    "fp16": "FP16 products and attention between FP32 norms",
-    "int8": "int8 weights, 8-bit activations",
-}
 
 
 class Config(BaseModel):
@@ -39,7 +34,6 @@ class Config(BaseModel):
         chunk_frames: Frames of a chunk where nobody asks for another number.
         stem_mean: Taken away from the stem's first output, in place of its mean over time.
         stem_std: What is left is divided by it.
-        float32: Matrices that stay FP32 in the INT8 form, by name.
         facts: What its training wrote down of itself, for the card.
     """
 
@@ -51,7 +45,6 @@ class Config(BaseModel):
     chunk_frames: int = Field(default=7, ge=1)
     stem_mean: float = 0.0
     stem_std: float = Field(default=1.0, gt=0)
-    float32: tuple[str, ...] = ()
     facts: dict[str, Any] | None = None
 
 
@@ -86,9 +79,10 @@ MODELS: Mapping[str, _Model] = {
 }
 
 
-def recipe(weights_dir: Path) -> Recipe:
+def recipe(weights_dir: Path, precisions: tuple[str, ...] = forms.DEFAULT) -> Recipe:
     """The recipe for the weights in a folder, which has the model's name."""
-    return Recipe(weights_dir.name, RECIPE_VERSION, partial(_sources, weights_dir), partial(_build_into, weights_dir))
+    build_into = partial(_build_into, weights_dir, precisions)
+    return Recipe(weights_dir.name, RECIPE_VERSION, precisions, partial(_sources, weights_dir), build_into)
 
 
 def read_config(weights_dir: Path) -> Config:
@@ -109,18 +103,19 @@ def _sources(weights_dir: Path) -> dict[str, str]:
     return {Path(source.ENCODER.path).name: source.ENCODER.sha256, **own}
 
 
-def _build_into(weights_dir: Path, folder: Path, progress: Progress) -> None:
+def _build_into(weights_dir: Path, precisions: tuple[str, ...], folder: Path, progress: Progress) -> None:
     import onnx
 
     name = weights_dir.name
     config = read_config(weights_dir)
     progress(f"{name}: checking the package's files")
-    for precision, model in _graphs(weights_dir, config).items():
-        progress(f"{name}: model.{precision}.onnx")
-        onnx.save(model(), folder / f"model.{precision}.onnx")
+    made = ladder.writers(forms.ctc_forms(weights_dir), precisions, weights_dir / calibration.FILE, progress)
+    for form, make in made.items():
+        progress(f"{name}: model.{form}.onnx")
+        onnx.save(make(), folder / f"model.{form}.onnx")
     shutil.copyfile(weights_dir / TOKENS, folder / TOKENS)
-    (folder / model_card.FILE).write_text(_toml(name, config), "utf-8")
-    files = {f"model.{precision}.onnx": what for precision, what in PRECISIONS.items()}
+    (folder / model_card.FILE).write_text(_toml(name, config, made), "utf-8")
+    files = {f"model.{form}.onnx": forms.ABOUT[form] for form in made}
     files |= {TOKENS: "labels, one a line with its id", model_card.FILE: "what the pipelines read first"}
     if (weights_dir / ABOUT).is_file():
         shutil.copyfile(weights_dir / ABOUT, folder / "TRAINING.md")
@@ -134,14 +129,15 @@ def _build_into(weights_dir: Path, folder: Path, progress: Progress) -> None:
             "package": source.PACKAGE,
             "version": source.VERSION,
             "licence": "MIT, Copyright (c) Moonshine AI, for what it starts from; Apache-2.0 for what we trained.",
+            "precisions": list(precisions),
             "sources": _sources(weights_dir),
             "tools": tools(),
             "files": {file: {"what": what} for file, what in files.items()},
             "recipe": [
                 "Fold the package's encoder (`pipelines/models/fold.py`); lay the trained tensors over its own.",
                 f"Write the graph (`pipelines/models/{'stream_graph' if config.streaming else 'ctc_graph'}.py`).",
-                "FP16: cast what `pipelines/models/half.py` names. INT8: every matrix product but those that "
-                f"measured as sensitive ({', '.join(config.float32) or 'none'}).",
+                "`plain` is the same in ONNX's own operators; the other precisions come from it "
+                "(`pipelines/models/forms.py`), INT8 with what `calibration.json` beside the weights says.",
             ],
             "training": training_card.section(config.facts),
             "limits": [*MODELS[name].limits, *training_card.verdicts(config.facts)],
@@ -149,33 +145,11 @@ def _build_into(weights_dir: Path, folder: Path, progress: Progress) -> None:
     )
 
 
-def _graphs(weights_dir: Path, config: Config) -> dict[str, Callable[[], Any]]:
-    """How each precision's graph is made."""
-    from pipelines.models import ctc_graph, graph, stream_graph
-    from pipelines.models.fold import fold, read_ort
-    from pipelines.models.half import half_model
-    from pipelines.models.moonshine import Weights
-
-    package = Weights.of_encoder(fold(read_ort(source.verified(source.ENCODER))))
-    weights = trained.TrainedWeights(trained.load(weights_dir / WEIGHTS), package)
-    if config.streaming:
-        shape = stream_graph.StreamShape(config.layers, config.left_frames, config.stem_mean, config.stem_std)
-        write = partial(stream_graph.stream_graph, weights, shape)
-        small = graph.block_scaled_linear
-    else:
-        write = partial(ctc_graph.ctc_graph, weights)
-        small = graph.integer_linear
-    return {
-        "fp32": lambda: write(graph.float_linear),
-        "fp16": lambda: half_model(write(graph.float_linear)),
-        "int8": lambda: write(graph.mixed_linear(small, config.float32)),
-    }
-
-
-def _toml(name: str, config: Config) -> str:
+def _toml(name: str, config: Config, made: Iterable[str]) -> str:
     from pipelines.models.ctc_graph import WINDOW_SAMPLES
     from pipelines.models.moonshine import FRAME_SAMPLES
 
+    files = "\n".join(f'{form} = "model.{form}.onnx"' for form in made)
     head = f"""\
 family = "ctc"
 name = "{name}"
@@ -184,9 +158,7 @@ language = "en"
 licence = "MIT (Moonshine), Apache-2.0 (trained weights)"
 
 [files]
-fp32 = "model.fp32.onnx"
-fp16 = "model.fp16.onnx"
-int8 = "model.int8.onnx"
+{files}
 
 [vocabulary]
 file = "{TOKENS}"

@@ -13,30 +13,32 @@ from onnx import TensorProto
 from pipelines.models.encoder_graph import MAX_FRAMES, convolutions, encoder_layer, first_convolution, frame_positions
 from pipelines.models.graph import GraphWriter, LinearWriter, tensor
 from pipelines.models.layers import Layers
-from pipelines.models.moonshine import LAYERS, WIDTH
-from pipelines.models.trained import TrainedWeights, quantized
+from pipelines.models.moonshine import LAYERS, WIDTH, WeightSource
+from pipelines.models.trained import quantized
 
 WINDOW_SAMPLES = 895
 """Samples that one frame of the stem sees: 127 + 64 * (7 - 1) + 192 * (3 - 1)."""
 _NORM_EPSILON = 1e-5
 
 
-def ctc_graph(weights: TrainedWeights, linear: LinearWriter) -> onnx.ModelProto:
-    """Waveform to log-probabilities.
+def ctc_graph(weights: WeightSource, linear: LinearWriter, *, plain: bool = False) -> onnx.ModelProto:
+    """Waveform to log-probabilities; `linear` and `plain` as in `Layers`.
 
     Inputs: `samples` float32 (batch, samples), at least 895; `lengths` int64 (batch,), how many of each row are real.
     Outputs: `log_probs` float32 (batch, frames, labels); `frames` int64 (batch,), how many of each row are real, 0 for
     a row shorter than 895 samples.
     """
     graph = GraphWriter()
-    layers = Layers(graph, weights, linear, MAX_FRAMES)
+    layers = Layers(graph, weights, linear, MAX_FRAMES, plain=plain)
     head = weights.own("head.weight")
     first, frames = _lengths(graph)
     x = convolutions(graph, weights, _norm_over_time(graph, first_convolution(graph, weights, "samples"), first))
     positions = frame_positions(graph, x)
-    counts = graph.node("Cast", frames, to=TensorProto.INT32)
+    ends = graph.node("Unsqueeze", frames, graph.constant("axis1", np.array([1], np.int64)))
+    real = graph.node("Less", positions, ends)
+    mask = graph.node("Cast", real if plain else frames, to=TensorProto.INT32)
     for layer in range(LAYERS):
-        x = encoder_layer(layers, x, layer, positions, counts)
+        x = encoder_layer(layers, x, layer, positions, mask)
     logits = layers.product(layers.norm(x, "layer_norm"), quantized("head", head.T))
     logits = graph.node("Add", logits, graph.constant("head.bias", weights.own("head.bias")))
     graph.node("LogSoftmax", logits, output="log_probs", axis=-1)

@@ -13,27 +13,27 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from pipelines.models.fold import FoldedModel
-from pipelines.models.graph import CONTRIB, GraphWriter, LinearWriter, float_linear, tensor
+from pipelines.models.graph import GraphWriter, LinearWriter, float_linear, tensor
 from pipelines.models.layers import Layers
-from pipelines.models.moonshine import HEADS, LAYERS, WIDTH, Weights, WeightSource
+from pipelines.models.moonshine import LAYERS, WIDTH, WeightSource
 
 MAX_FRAMES = 4096
 """Rows of the rotary tables: 98 s of audio."""
 _LAST = np.iinfo(np.int64).max
 
 
-def encoder_graph(folded: FoldedModel, linear: LinearWriter) -> onnx.ModelProto:
+def encoder_graph(
+    weights: WeightSource, linear: LinearWriter, *, plain: bool = False
+) -> onnx.ModelProto:
     """Waveform to hidden states.
 
     Inputs: `input_values` float32 (batch, samples).
     Outputs: `last_hidden_state` float32 (batch, frames, 416).
 
-    `linear` writes the products of the layers; the stem is FP32 in every precision.
+    `linear` writes the products of the layers; the stem is FP32 in every precision. `plain` as in `Layers`.
     """
     graph = GraphWriter()
-    weights = Weights.of_encoder(folded)
-    layers = Layers(graph, weights, linear, MAX_FRAMES)
+    layers = Layers(graph, weights, linear, MAX_FRAMES, plain=plain)
     x = _stem(graph, weights)
     positions = frame_positions(graph, x)
     for layer in range(LAYERS):
@@ -43,14 +43,12 @@ def encoder_graph(folded: FoldedModel, linear: LinearWriter) -> onnx.ModelProto:
     return graph.model("moonshine_encoder", inputs, [tensor("last_hidden_state", ["batch", "frames", WIDTH])])
 
 
-def encoder_layer(layers: Layers, x: str, layer: int, positions: str, lengths: str = "") -> str:
-    """One layer; `lengths` int32 (batch,) are the frames of each row that are looked at, all of them without."""
-    graph, name = layers.graph, f"layers.{layer}"
+def encoder_layer(layers: Layers, x: str, layer: int, positions: str, mask: str = "") -> str:
+    """One layer; `mask` says which frames are looked at (`Layers.attention`), all of them without."""
+    name = f"layers.{layer}"
     parts = layers.queries_keys_values(layers.norm(x, f"{name}/input_layernorm"), f"{name}/self_attn")
     queries, keys = (layers.rotate(part, positions) for part in parts[:2])
-    mask = ["", lengths] if lengths else []  # the fourth input is a bias of the projections, which it has not
-    attended = graph.node("MultiHeadAttention", queries, keys, parts[2], *mask, domain=CONTRIB, num_heads=HEADS)
-    return after_attention(layers, x, attended, layer)
+    return after_attention(layers, x, layers.attention(queries, keys, parts[2], mask), layer)
 
 
 def after_attention(layers: Layers, x: str, attended: str, layer: int) -> str:
@@ -61,7 +59,7 @@ def after_attention(layers: Layers, x: str, attended: str, layer: int) -> str:
     return graph.node("Add", x, layers.biased(graph.node("Gelu", wide), f"{name}/mlp/fc2"))
 
 
-def _stem(graph: GraphWriter, weights: Weights) -> str:
+def _stem(graph: GraphWriter, weights: WeightSource) -> str:
     """Three convolutions without padding; tanh and a norm over time and channels after the first."""
     return convolutions(graph, weights, _norm_over_time(graph, first_convolution(graph, weights, "input_values")))
 

@@ -19,9 +19,14 @@ COMPUTE = {
     "Gelu": (0,),
     "RotaryEmbedding": (0, 1, 2),
     "MultiHeadAttention": (0, 1, 2, 3, 5),
+    "QuantizeLinear": (0, 1),
+    "DequantizeLinear": (1,),
 }
 """Operators that are computed in FP16, with the positions of their inputs that are floats."""
-FOLLOW = {"Add": None, "Split": (0,), "Slice": (0,), "Concat": None}
+FOLLOW = {
+    "Add": None, "Mul": None, "Concat": None,
+    "Split": (0,), "Slice": (0,), "Reshape": (0,), "Transpose": (0,),
+}  # fmt: skip
 """Operators that are FP16 where all the floats that they take are FP16 already or constants; `None` for all inputs."""
 _LARGEST = float(np.finfo(np.float16).max)
 

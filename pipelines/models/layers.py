@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.models.graph import GraphWriter, LinearWriter
+from onnx import TensorProto
+
+from pipelines.models.graph import CONTRIB, GraphWriter, LinearWriter
 from pipelines.models.moonshine import (
     HEAD_WIDTH,
     HEADS,
@@ -17,6 +19,9 @@ from pipelines.models.moonshine import (
     beside,
 )
 
+_LITTLE = 400.0
+"""What a key that is not real loses before softmax: enough for nothing, and little enough for FP16."""
+
 
 class Layers:
     """Writes norms, products and attention into one graph.
@@ -26,11 +31,21 @@ class Layers:
         weights: Where the weights are looked up.
         linear: How a product with a weight is written.
         max_positions: Rows of the rotary tables.
+        plain: Whether attention is written in ONNX's own operators, for any runtime, and not as one of ONNX Runtime's.
     """
 
-    def __init__(self, graph: GraphWriter, weights: WeightSource, linear: LinearWriter, max_positions: int) -> None:
-        self.graph, self.weights = graph, weights
+    def __init__(
+        self,
+        graph: GraphWriter,
+        weights: WeightSource,
+        linear: LinearWriter,
+        max_positions: int,
+        *,
+        plain: bool = False,
+    ) -> None:
+        self.graph, self.weights, self.plain = graph, weights, plain
         self._linear = linear
+        self._biases: dict[str, str] = {}
         self._heads = graph.constant("heads", np.array([0, 0, HEADS, HEAD_WIDTH], np.int64))
         self._flat = graph.constant("flat", np.array([0, 0, WIDTH], np.int64))
         frequencies = ROTARY_BASE ** (-np.arange(0, ROTARY_WIDTH, 2, dtype=np.float64) / ROTARY_WIDTH)
@@ -77,6 +92,32 @@ class Layers:
             rotary_embedding_dim=ROTARY_WIDTH,
             num_heads=HEADS,
         )
+
+    def attention(self, queries: str, keys: str, values: str, mask: str = "") -> str:
+        """Every head attends: three times (batch, tokens, 416) to (batch, queries, 416).
+
+        `mask` int32 (batch, keys) is 1 for a key that is real; (batch,) counts of real keys do too if not `plain`.
+        """
+        graph = self.graph
+        if not self.plain:
+            masks = ["", mask] if mask else []  # the fourth input is a bias of the projections, which it has not
+            return graph.node("MultiHeadAttention", queries, keys, values, *masks, domain=CONTRIB, num_heads=HEADS)
+        scale = graph.constant("attention.scale", np.float32(HEAD_WIDTH**-0.5))
+        scaled = graph.node("Mul", queries, scale)
+        scores = self.scores(self.split_heads(scaled), self.split_heads(keys))
+        if mask:
+            scores = graph.node("Add", scores, self._bias(mask))
+        return self.attend(scores, self.split_heads(values))
+
+    def _bias(self, mask: str) -> str:
+        """float32 (batch, 1, 1, keys): 0 for a real key, and so little for others that softmax gives them nothing."""
+        if mask not in self._biases:
+            graph = self.graph
+            real = graph.node("Cast", mask, to=TensorProto.FLOAT)
+            unreal = graph.node("Sub", real, graph.constant("one.float", np.float32(1)))
+            little = graph.node("Mul", unreal, graph.constant("little", np.float32(_LITTLE)))
+            self._biases[mask] = graph.node("Unsqueeze", little, graph.constant("axes12", np.array([1, 2], np.int64)))
+        return self._biases[mask]
 
     def attend(self, scores: str, values: str) -> str:
         """Softmax of the scores, the mix of values, heads side by side: (batch, tokens, 416)."""

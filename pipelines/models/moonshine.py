@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.errors import AmiraError
 from pipelines.models.fold import AffineWeight, FoldedModel
 
 LAYERS = 8
@@ -84,6 +85,10 @@ class WeightSource(Protocol):
         """A Conv's weights as it has them: float32 (outputs, inputs, width)."""
         ...
 
+    def own(self, name: str) -> Float32:
+        """A tensor that only training can have made, by its PyTorch name."""
+        ...
+
 
 class Weights:
     """Looks weights up in a folded graph by the names of the nodes that use them."""
@@ -142,6 +147,10 @@ class Weights:
         """A Conv's weights as it has them: float32 (outputs, inputs, width)."""
         name = self._nodes[self._prefix + node].input[1]
         return self._affine[name].value if name in self._affine else self._constants[name]
+
+    def own(self, name: str) -> Float32:
+        """There are none."""
+        raise AmiraError(f"the package's weights have no tensor '{name}': that one is made by training")
 
     def embedding(self) -> Linear:
         """The token embeddings, which are also the output projection: `value` is (width, vocabulary)."""

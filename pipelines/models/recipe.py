@@ -22,12 +22,14 @@ class Recipe:
     Attributes:
         name: Of the model and its folder.
         version: Counts up with every change of the recipe, so that older builds are made anew.
+        precisions: Precisions that are asked for (`pipelines.models.forms.PRECISIONS`).
         sources: What it is made from: file name to sha256.
         build_into: Writes all files, the cards last, into an empty folder.
     """
 
     name: str
     version: int
+    precisions: tuple[str, ...]
     sources: Callable[[], Mapping[str, str]]
     build_into: Callable[[Path, Progress], None]
 
@@ -61,6 +63,8 @@ def is_current(recipe: Recipe, folder: Path) -> bool:
     """Whether the folder holds a whole build of this recipe; files are compared by size, not read."""
     made = card.read(folder)
     if made is None or made.get("recipe_version") != recipe.version or made.get("tools") != tools():
+        return False
+    if not set(recipe.precisions) <= set(made.get("precisions", ())):
         return False
     if made.get("sources") != dict(recipe.sources()):
         return False

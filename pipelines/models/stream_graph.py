@@ -17,10 +17,10 @@ import onnx
 from onnx import TensorProto
 
 from pipelines.models.encoder_graph import after_attention, convolutions, first_convolution
-from pipelines.models.graph import CONTRIB, GraphWriter, LinearWriter, tensor
+from pipelines.models.graph import GraphWriter, LinearWriter, tensor
 from pipelines.models.layers import Layers
-from pipelines.models.moonshine import HEADS, WIDTH
-from pipelines.models.trained import TrainedWeights, quantized
+from pipelines.models.moonshine import WIDTH, WeightSource
+from pipelines.models.trained import quantized
 
 CARRY_SAMPLES = 511
 """Samples before its own 384 that a frame hears."""
@@ -46,8 +46,10 @@ class StreamShape:
     stem_std: float
 
 
-def stream_graph(weights: TrainedWeights, shape: StreamShape, linear: LinearWriter) -> onnx.ModelProto:
-    """One step of C frames, C being whatever the samples say.
+def stream_graph(
+    weights: WeightSource, linear: LinearWriter, shape: StreamShape, *, plain: bool = False
+) -> onnx.ModelProto:
+    """One step of C frames, C being whatever the samples say; `linear` and `plain` as in `Layers`.
 
     Inputs: `samples` float32 (batch, 384 C); `state_samples` float32 (batch, 511), the samples before them;
     `state_key` and `state_value` float32 (batch, layers, L, 416), of the frames before them, the latest last;
@@ -57,7 +59,7 @@ def stream_graph(weights: TrainedWeights, shape: StreamShape, linear: LinearWrit
     """
     graph = GraphWriter()
     left = shape.left_frames
-    layers = Layers(graph, weights, linear, left + MAX_CHUNK_FRAMES)
+    layers = Layers(graph, weights, linear, left + MAX_CHUNK_FRAMES, plain=plain)
     wave = graph.node("Concat", "state_samples", "samples", axis=1)
     _last(graph, wave, CARRY_SAMPLES, 1, "next_samples")
     x = first_convolution(graph, weights, wave)
@@ -123,15 +125,8 @@ def _layer(layers: Layers, x: str, layer: int, past: tuple[str, str], window: _W
     graph, name = layers.graph, f"layers.{layer}"
     query, key, value = layers.queries_keys_values(layers.norm(x, f"{name}/input_layernorm"), f"{name}/self_attn")
     keys, values = (graph.node("Concat", *pair, axis=1) for pair in zip(past, (key, value), strict=True))
-    attended = graph.node(
-        "MultiHeadAttention",
-        layers.rotate(query, window.queries),
-        layers.rotate(keys, window.keys),
-        values,
-        "",  # a bias of the projections, which it has not
-        window.mask,
-        domain=CONTRIB,
-        num_heads=HEADS,
+    attended = layers.attention(
+        layers.rotate(query, window.queries), layers.rotate(keys, window.keys), values, window.mask
     )
     return after_attention(layers, x, attended, layer), keys, values
 

@@ -1,0 +1,235 @@
+"""Calibrating INT8 on speech: how far each product's input reaches, by which rule, and which products stay FP32.
+
+The result is a file beside the weights, so that a build needs no speech; it is used only for the weights that it was
+made for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.errors import AmiraError
+from pipelines.models import native
+from pipelines.models.forms import Forms
+from pipelines.models.graph import float_linear
+from pipelines.models.hear import Listener
+from pipelines.models.moonshine import WIDTH, Float32, Linear, WeightSource
+from pipelines.models.qdq import NORM_OF, STEM_NORM, STEM_PRODUCT, SmoothedWeights, balance, qdq_linear
+from pipelines.models.ranges import Magnitudes
+
+FILE = "calibration.json"
+MIN_CLIPS = 8
+HELD_OUT = 4
+"""Clips that judge ranges and products; the others give the ranges."""
+LEFT_OUT_SHARE = 0.1
+"""A product stays FP32 where it alone moves the output by more than this share of what all of them do together."""
+ENOUGH = 1e-3
+"""Divergence of all together below which nothing more is left out."""
+Rule = Literal["entropy", "percentile", "largest"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+Progress = Callable[[str], None]
+
+
+class Distance(BaseModel):
+    """How far a form is from FP32: of log-probabilities, mean divergence of a frame and share of other best labels.
+
+    Of hidden states, the squared relative error, and no labels.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    divergence: float
+    flipped: float
+
+
+class Calibration(BaseModel):
+    """What calibrating found.
+
+    Attributes:
+        sources: The weights that it holds for: file name to sha256.
+        corpus: The speech.
+        clips: How many clips were heard for the ranges.
+        held_out: How many others judged methods and products.
+        ranges: Rule to product to the largest magnitude that is told apart.
+        rules: Product to the rule whose range is used.
+        factors: Norm to what its channels are divided by.
+        float32: Products that stay FP32.
+        sweep: Each product alone in INT8.
+        native: Smallest and largest value of tensors, by ONNX Runtime's calibrator, for `int8-static`.
+        together: Each rule with all products in INT8, and `chosen`: the rule and products that are used.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: dict[str, str]
+    corpus: str
+    clips: int
+    held_out: int
+    ranges: dict[Rule, dict[str, float]]
+    rules: dict[str, Rule]
+    factors: dict[str, list[float]]
+    float32: tuple[str, ...]
+    native: dict[str, tuple[float, float]]
+    sweep: dict[Rule, dict[str, Distance]]
+    together: dict[str, Distance]
+
+    def weights(self, forms: Forms) -> WeightSource:
+        """The model's weights in balance."""
+        factors = {name: np.array(values, np.float32) for name, values in self.factors.items()}
+        return SmoothedWeights(forms.weights, factors)
+
+    def graph(self, forms: Forms) -> Any:
+        """The Q/DQ form."""
+        return forms.write(self.weights(forms), qdq_linear(self.chosen(), self.float32), plain=True)
+
+    def chosen(self) -> dict[str, float]:
+        """Product to its range."""
+        return {name: self.ranges[rule][name] for name, rule in self.rules.items()}
+
+
+def read(path: Path, forms: Forms) -> Calibration | None:
+    """The stored calibration; `None` where there is none, or it is of other weights.
+
+    Raises:
+        AmiraError: The file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        found = Calibration.model_validate_json(path.read_text("utf-8"))
+    except (OSError, ValidationError) as error:
+        raise AmiraError(
+            f"calibration {path} is damaged: {error}. Make it anew: amira models calibrate {forms.name}"
+        ) from error
+    return found if found.sources == dict(forms.sources) else None
+
+
+def calibrate(forms: Forms, corpus: str, clips: Sequence[Float32], progress: Progress) -> Calibration:
+    """Find ranges on three quarters of the clips; choose rule and products on the rest.
+
+    Raises:
+        AmiraError: Too few clips to tell anything.
+    """
+    if len(clips) < MIN_CLIPS:
+        raise AmiraError(
+            f"calibrating '{forms.name}' on {corpus}: {len(clips)} clip{'s' * (len(clips) != 1)} cannot tell how far "
+            f"activations reach on other speech; it takes {MIN_CLIPS} or more, of several speakers. Name a larger corpus"
+        )
+    held_out, heard = clips[:HELD_OUT], clips[HELD_OUT:]
+    products = forms.products()
+    progress(f"{forms.name}: hearing {len(heard)} clips")
+    factors = _factors(products, _observe(forms, forms.weights, heard))
+    weights = SmoothedWeights(forms.weights, factors)
+    progress(f"{forms.name}: hearing them again, in balance")
+    found = _observe(forms, weights, heard)
+    ranges: dict[Rule, dict[str, float]] = {
+        "entropy": {name: seen.entropy() for name, seen in found.items()},
+        "percentile": {name: seen.percentile() for name, seen in found.items()},
+        "largest": {name: seen.largest for name, seen in found.items()},
+    }
+    reference = _said(forms, forms.write(forms.weights, float_linear, plain=True), held_out)
+
+    def distance(chosen: Mapping[str, float]) -> Distance:
+        return compare(reference, _said(forms, forms.write(weights, qdq_linear(chosen), plain=True), held_out))
+
+    sweep: dict[Rule, dict[str, Distance]] = {rule: {} for rule in RULES}
+    for name in found:
+        for rule in RULES:
+            sweep[rule][name] = distance({name: ranges[rule][name]})
+        told = ", ".join(f"{sweep[rule][name].divergence:.3g} ({rule})" for rule in RULES)
+        progress(f"{forms.name}: {name} alone in INT8 moves the output by {told}")
+    rules = {name: min(RULES, key=lambda rule: sweep[rule][name].divergence) for name in found}
+    best = {name: ranges[rule][name] for name, rule in rules.items()}
+    alone = {name: sweep[rule][name].divergence for name, rule in rules.items()}
+    together = {"all": distance(best)}
+    float32: tuple[str, ...] = ()
+    now = together["all"]
+    while worst := sensitive(alone, float32, now):
+        float32 += worst
+        now = distance({name: value for name, value in best.items() if name not in float32})
+        progress(f"{forms.name}: without {', '.join(worst)} all together move it by {now.divergence:.3g}")
+    progress(f"{forms.name}: ranges for ONNX Runtime's own form")
+    return Calibration(
+        sources=dict(forms.sources),
+        corpus=corpus,
+        clips=len(heard),
+        held_out=len(held_out),
+        ranges=ranges,
+        rules=rules,
+        factors={name: [float(f"{value:.4g}") for value in values] for name, values in factors.items()},
+        float32=float32,
+        native=native.static_ranges(forms, heard),
+        sweep=sweep,
+        together={**together, "chosen": now},
+    )
+
+
+def sensitive(alone: Mapping[str, float], float32: Collection[str], together: Distance) -> tuple[str, ...]:
+    """The products that are to be left out next: those that alone make a large share of what is left.
+
+    Args:
+        alone: Product to its divergence alone.
+        float32: Those that are left out already.
+        together: The others, all in INT8.
+    """
+    if together.divergence <= ENOUGH:
+        return ()
+    limit = LEFT_OUT_SHARE * together.divergence
+    return tuple(name for name, divergence in alone.items() if name not in float32 and divergence > limit)
+
+
+def compare(reference: Sequence[Float32], other: Sequence[Float32]) -> Distance:
+    """The distance of outputs (frames, width) of the same clips."""
+    frames = sum(len(row) for row in reference)
+    if not all((row <= 0).all() for row in reference):  # hidden states
+        error = sum(float(np.square(x - y).sum()) for x, y in zip(reference, other, strict=True))
+        return Distance(divergence=error / sum(float(np.square(x).sum()) for x in reference), flipped=0.0)
+    divergence = sum(float((np.exp(x) * (x - y)).sum()) for x, y in zip(reference, other, strict=True))
+    flips = sum(int((x.argmax(1) != y.argmax(1)).sum()) for x, y in zip(reference, other, strict=True))
+    return Distance(divergence=divergence / frames, flipped=flips / frames)
+
+
+def _said(forms: Forms, model: Any, clips: Sequence[Float32]) -> list[Float32]:
+    return Listener(model, [forms.output], forms.chunk_samples).all_of(clips, forms.output)
+
+
+def _observe(forms: Forms, weights: WeightSource, clips: Sequence[Float32]) -> dict[str, Magnitudes]:
+    """Magnitudes of the input of each product, by the product's name."""
+    from onnx import TensorProto, helper
+
+    inputs: dict[str, str] = {}
+
+    def observing(graph: Any, x: str, matrix: Linear) -> str:
+        inputs[matrix.name] = x
+        return float_linear(graph, x, matrix)
+
+    model = forms.write(weights, observing, plain=True)
+    names = list(dict.fromkeys(inputs.values()))
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
+    listener = Listener(model, names, forms.chunk_samples)
+    seen = {name: Magnitudes() for name in names}
+    for clip in clips:
+        for _, found in listener.runs(clip):
+            for name in names:
+                seen[name].add(found[name])
+    return {product: seen[name] for product, name in inputs.items()}
+
+
+def _factors(products: dict[str, Linear], seen: dict[str, Magnitudes]) -> dict[str, Float32]:
+    """What the channels of each norm in front of a product are divided by."""
+    found = {}
+    for name, magnitudes in seen.items():
+        layer = re.match(r"(layers\.\d+)[./](.+)", name)
+        if layer is not None and layer[2] in NORM_OF:
+            weights = np.abs(products[name].value).max(axis=1)
+            found[f"{layer[1]}/{NORM_OF[layer[2]]}"] = balance(magnitudes.channels, weights)
+        elif name.split(".")[0] == STEM_PRODUCT:
+            channels = magnitudes.channels.reshape(-1, WIDTH).max(axis=0)
+            found[STEM_NORM] = balance(channels, np.abs(products[name].value).max(axis=1).reshape(-1, WIDTH).max(axis=0))
+    return found
