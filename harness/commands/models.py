@@ -17,8 +17,8 @@ def build(
     precision: Annotated[
         str,
         typer.Option(
-            help="Which of the ladder, with commas: fp32, fp16, int8; and its rivals fp16-autocast (NVIDIA ModelOpt's), "
-            "int8-ort (ONNX Runtime's own). FP32 is always among them."
+            help="Which of the ladder, with commas: fp32 (always), fp16, int8; and its rivals fp16-autocast "
+            "(NVIDIA ModelOpt's) and int8-ort (ONNX Runtime's own)."
         ),
     ] = "fp32,fp16,int8",
     json: Json = False,
@@ -61,7 +61,7 @@ def calibrate(
 
     forms, path = forms_of(model, model_repo_dir())
     chosen = load_corpus(corpus).select(max_clips=clips, seed=0).clips
-    heard = [np.frombuffer(clip.pcm16(), "<i2").astype(np.float32) / 32_768 for clip in chosen]
+    heard = [np.frombuffer(clip.pcm16(), "<i2").astype(np.float32) / np.float32(32_768) for clip in chosen]
     found = calibrate_model(forms, corpus, heard, say)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(found.model_dump_json(indent=1) + "\n", "utf-8")

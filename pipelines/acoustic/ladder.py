@@ -5,11 +5,13 @@ Of the encoder-decoder they run the encoder; its decoder stays FP32, so that a d
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pipelines.acoustic.ort import OrtVariant
 
 
 class _Rung(OrtVariant):
-    families = ("aed", "ctc")
+    families: ClassVar[tuple[str, ...]] = ("aed", "ctc")
     step = "step.fp32"
     decoder = "fp32"
 

@@ -118,4 +118,3 @@ def _build_into(
             "limits": list(_LIMITS),
         },
     )
-

@@ -119,7 +119,7 @@ def calibrate(forms: Forms, corpus: str, clips: Sequence[Float32], progress: Pro
     if len(clips) < MIN_CLIPS:
         raise AmiraError(
             f"calibrating '{forms.name}' on {corpus}: {len(clips)} clip{'s' * (len(clips) != 1)} cannot tell how far "
-            f"activations reach on other speech; it takes {MIN_CLIPS} or more, of several speakers. Name a larger corpus"
+            f"activations reach on other speech; it takes {MIN_CLIPS} or more, of several speakers. Name more speech"
         )
     held_out, heard = clips[:HELD_OUT], clips[HELD_OUT:]
     products = forms.products()
@@ -231,5 +231,6 @@ def _factors(products: dict[str, Linear], seen: dict[str, Magnitudes]) -> dict[s
             found[f"{layer[1]}/{NORM_OF[layer[2]]}"] = balance(magnitudes.channels, weights)
         elif name.split(".")[0] == STEM_PRODUCT:
             channels = magnitudes.channels.reshape(-1, WIDTH).max(axis=0)
-            found[STEM_NORM] = balance(channels, np.abs(products[name].value).max(axis=1).reshape(-1, WIDTH).max(axis=0))
+            rows = np.abs(products[name].value).max(axis=1).reshape(-1, WIDTH).max(axis=0)
+            found[STEM_NORM] = balance(channels, rows)
     return found

@@ -46,7 +46,9 @@ def forms_of(name: str, repo_dir: Path) -> tuple[Forms, Path]:
     if name == build.NAME:
         return encoder_forms(), repo_dir / name / calibration.FILE
     if name not in build_ctc.MODELS:
-        raise unknown("model", name, (build.NAME, *build_ctc.MODELS), "Calibration is for the models that are built here")
+        raise unknown(
+            "model", name, (build.NAME, *build_ctc.MODELS), "Calibration is for the models that are built here"
+        )
     weights = repo_dir / name
     if not (weights / build_ctc.WEIGHTS).is_file():
         raise AmiraError(f"model '{name}' has no weights in {weights}. Train it, or name another: {build.NAME}")

@@ -22,9 +22,7 @@ MAX_FRAMES = 4096
 _LAST = np.iinfo(np.int64).max
 
 
-def encoder_graph(
-    weights: WeightSource, linear: LinearWriter, *, plain: bool = False
-) -> onnx.ModelProto:
+def encoder_graph(weights: WeightSource, linear: LinearWriter, *, plain: bool = False) -> onnx.ModelProto:
     """Waveform to hidden states.
 
     Inputs: `input_values` float32 (batch, samples).

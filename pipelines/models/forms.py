@@ -1,9 +1,9 @@
 """One model, all its precisions: the ladder that starts from one plain FP32 graph.
 
 `plain` is in ONNX's own operators and is what the others come from: `fp16` keeps norms, softmax and the residual stream
-in FP32 (`half.py`), `int8-qdq` has calibrated scales (`calibration.py`), `fp16-autocast` is NVIDIA ModelOpt's,
-`int8-dynamic` and `int8-static` are ONNX Runtime's own quantisation: rivals, built where asked for. Beside the ladder stand `fp32` and `int8`, with
-ONNX Runtime's operators, for the CPU.
+in FP32 (`half.py`), `int8-qdq` has calibrated scales (`calibration.py`). Its rivals, built where asked for, are
+`fp16-autocast` by NVIDIA ModelOpt and ONNX Runtime's own `int8-dynamic` and `int8-static`. Beside the ladder stand
+`fp32` and `int8`, with ONNX Runtime's operators, for the CPU.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ def ctc_forms(weights_dir: Path) -> Forms:
         build_ctc.WEIGHTS: source.sha256(weights_dir / build_ctc.WEIGHTS),
     }
     if not config.streaming:
-        return Forms(
-            weights_dir.name, weights, ctc_graph.ctc_graph, graph.integer_linear, "log_probs", None, sources
-        )
+        return Forms(weights_dir.name, weights, ctc_graph.ctc_graph, graph.integer_linear, "log_probs", None, sources)
     shape = stream_graph.StreamShape(config.layers, config.left_frames, config.stem_mean, config.stem_std)
     return Forms(
         weights_dir.name,

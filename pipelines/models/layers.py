@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from onnx import TensorProto
 
 from pipelines.models.graph import CONTRIB, GraphWriter, LinearWriter
