@@ -15,9 +15,11 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import config, cuda, float32, int64
+from numba import cuda, float32, int64
+from numba.core import config as numba_config
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
+_config: Any = numba_config
+SIMULATED = bool(_config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 128
 """Threads of a block that works on one row or one utterance; a power of two. The simulator's are the system's."""
 TILE = 32

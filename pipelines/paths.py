@@ -20,6 +20,11 @@ def model_repo_dir() -> Path:
     return Path(__file__).resolve().parent.parent / "model-repo"
 
 
+def engines_dir() -> Path:
+    """Folder of TensorRT engines, one file for each model, version, GPU and profile."""
+    return home() / "build" / "engines"
+
+
 def corpora_dir() -> Path:
     """Folder of assembled corpora (`amira corpus build`)."""
     return home() / "build" / "corpora"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -45,7 +46,26 @@ def read_vocabulary(folder: Path, card: CtcCard) -> TokenList:
 
 @contextmanager
 def open_ctc(context: Context, precision: str, options: OrtOptions) -> Iterator[AcousticModel]:
+    """The CTC model of a context in one precision, in ONNX Runtime; see `open_ctc_in`."""
+
+    def opened(file: Path) -> Any:
+        return open_session(file, context.threads, options)
+
+    with open_ctc_in(context, precision, options.chunk_frames, opened) as model:
+        yield model
+
+
+@contextmanager
+def open_ctc_in(
+    context: Context, precision: str, chunk_frames: int | None, opened: Callable[[Path], Any]
+) -> Iterator[AcousticModel]:
     """The CTC model of a context in one precision; one with a streaming card is a `StreamingAcousticModel` too.
+
+    Args:
+        context: Says which model.
+        precision: Which of its forms.
+        chunk_frames: Frames of a chunk, if other than the card's.
+        opened: Makes a session of a file, with the methods of ONNX Runtime's that are used here.
 
     Raises:
         AmiraError: A file is missing or broken; card, vocabulary and ONNX contradict each other; or chunks are asked
@@ -53,25 +73,25 @@ def open_ctc(context: Context, precision: str, options: OrtOptions) -> Iterator[
     """
     card = ctc_card(context.folder)
     vocabulary = read_vocabulary(context.folder, card)
-    if card.streaming is None and options.chunk_frames is not None:
+    if card.streaming is None and chunk_frames is not None:
         raise AmiraError(f"chunk_frames is for streaming models, and the card of '{card.name}' has no [streaming]")
     check_sense(card, f"model card {context.folder / FILE}")
     file = file_of(card, context.folder, precision)
-    session = open_session(file, context.threads, options)
+    session = opened(file)
     head_file = head_file_of(card, context.folder, precision)
-    head = open_session(head_file, context.threads, options) if head_file else None
+    head = opened(head_file) if head_file else None
     card = check_card(card, session, len(vocabulary), file, head)
     model: OrtCtc | OrtAny | OrtStreaming | OrtFeatureStreaming
     clip, streaming = card.whole_clip(), card.streaming
     if streaming is not None and card.features is not None:
-        if options.chunk_frames not in (None, streaming.chunk_frames):
+        if chunk_frames not in (None, streaming.chunk_frames):
             raise AmiraError(
-                f"chunk_frames = {options.chunk_frames}: '{card.name}' was exported for chunks of "
+                f"chunk_frames = {chunk_frames}: '{card.name}' was exported for chunks of "
                 f"{streaming.chunk_frames} frames"
             )
         model = OrtFeatureStreaming(card, streaming, card.features, vocabulary, session, head, context.kernels)
     elif streaming is not None:
-        model = OrtStreaming(card, streaming, vocabulary, session, options.chunk_frames or streaming.chunk_frames)
+        model = OrtStreaming(card, streaming, vocabulary, session, chunk_frames or streaming.chunk_frames)
     elif clip is not None:
         model = OrtCtc(clip, vocabulary, session, context.buffers)
     else:

@@ -62,7 +62,7 @@ class _Converter:
                     node.input[index] = self._as_half(name)
                 elif index not in floats and name in self._half:
                     node.input[index] = self._cast(name, TensorProto.FLOAT, f"{name}.fp32")
-            if floats:
+            if floats and node.op_type != "QuantizeLinear":  # which gives integers
                 self._half.update(node.output)
             self._nodes.append(node)
         used = {name for node in self._nodes for name in node.input}

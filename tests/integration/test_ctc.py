@@ -18,7 +18,7 @@ from pipelines.errors import AmiraError
 from pipelines.models import build_ctc, source
 from pipelines.models.catalogue import build_all
 from pipelines.models.recipe import is_current, make
-from pipelines.paths import models_dir
+from pipelines.paths import model_repo_dir, models_dir
 from pipelines.registry import Context
 from tests.small_ctc import CARD, SHIFT, WINDOW, kernel, write_small_ctc
 from tests.trained_weights import upper_layers, write_weights
@@ -119,6 +119,7 @@ def test_a_build_follows_its_weights(tmp_path: Path) -> None:
 
 def test_no_weights_no_model(tmp_path: Path) -> None:
     said: list[str] = []
+    (tmp_path / "moonshine-aed").symlink_to(model_repo_dir() / "moonshine-aed")  # its calibration, as it was built with
     folders = build_all(models_dir(), tmp_path, said.append)
     assert [folder.name for folder in folders] == ["moonshine-aed"]
     for line, name in zip(said, build_ctc.MODELS, strict=False):

@@ -17,9 +17,10 @@ from pipelines.config import PipelineConfig
 from pipelines.contracts import AudioBatch, EncoderDecoderModel, Float32
 from pipelines.errors import AmiraError
 from pipelines.models import card, source
-from pipelines.models.build import NAME, RECIPE
+from pipelines.models.build import NAME, recipe
+from pipelines.models.forms import DEFAULT
 from pipelines.models.recipe import is_current, make
-from pipelines.paths import models_dir
+from pipelines.paths import model_repo_dir, models_dir
 from pipelines.registry import Context, get
 
 pytestmark = pytest.mark.models
@@ -239,14 +240,14 @@ def test_package_files_are_checked_by_hash(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_whole_build_is_not_made_again(built_copy: Path) -> None:
-    assert is_current(RECIPE, built_copy)
+    assert is_current(recipe(model_repo_dir(), DEFAULT), built_copy)
     before = {file.name: file.stat().st_mtime_ns for file in built_copy.iterdir()}
     said: list[str] = []
-    make(RECIPE, built_copy.parent, said.append)
+    make(recipe(model_repo_dir(), DEFAULT), built_copy.parent, said.append)
     assert said == [f"{NAME}: up to date"]
     assert {file.name: file.stat().st_mtime_ns for file in built_copy.iterdir()} == before
 
 
 def test_an_incomplete_build_is_noticed(built_copy: Path) -> None:
     (built_copy / "encoder.int8.onnx").unlink()
-    assert not is_current(RECIPE, built_copy)
+    assert not is_current(recipe(model_repo_dir(), DEFAULT), built_copy)

@@ -1,0 +1,77 @@
+"""`acoustic/torch-cuda@fp16` and `@bf16`: the plain graph in PyTorch, for a GPU without TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipelines.acoustic.open_ctc import open_ctc_in
+from pipelines.contracts import AcousticModel
+from pipelines.engines.api import has_gpu
+from pipelines.registry import Context, Unavailable, Variant
+
+
+class TorchOptions(BaseModel):
+    """Options of `torch-cuda`.
+
+    Attributes:
+        chunk_frames: Frames of a chunk, for streaming models; `None` for what the model's card says.
+        compiled: Whether each shape is compiled by `torch.compile` first: slow to start, fast to run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chunk_frames: int | None = Field(default=None, ge=1, le=128)
+    compiled: bool = True
+
+
+class _TorchCuda(Variant):
+    options = TorchOptions
+    families = ("ctc",)
+    dtype: ClassVar[str]
+
+    @classmethod
+    def available(cls) -> Unavailable | None:
+        """Whether there are a GPU and PyTorch."""
+        if not has_gpu():
+            return Unavailable("there is no NVIDIA GPU", "Use a machine with one and its driver, or acoustic/ort@fp32.")
+        if find_spec("torch") is None:
+            return Unavailable("PyTorch is not installed", "pip install torch, in its build for CUDA")
+        return None
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: TorchOptions) -> Iterator[AcousticModel]:
+        import torch
+
+        from pipelines.acoustic.torch_session import TorchSession
+
+        with ExitStack() as stack:
+
+            def opened(file: Path) -> Any:
+                session = TorchSession(file, "cuda", getattr(torch, cls.dtype), compiled=options.compiled)
+                stack.callback(session.close)
+                return session
+
+            yield stack.enter_context(open_ctc_in(context, "plain", options.chunk_frames, opened))
+
+
+class Fp16(_TorchCuda):
+    """`acoustic/torch-cuda@fp16`."""
+
+    id = "acoustic/torch-cuda@fp16"
+    summary = "the plain graph in PyTorch with FP16 products, compiled, as CUDA graphs"
+    dtype = "float16"
+
+
+class Bf16(_TorchCuda):
+    """`acoustic/torch-cuda@bf16`."""
+
+    id = "acoustic/torch-cuda@bf16"
+    summary = "the plain graph in PyTorch with bfloat16 products, compiled, as CUDA graphs"
+    dtype = "bfloat16"
