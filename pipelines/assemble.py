@@ -33,6 +33,7 @@ from pipelines.errors import AmiraError
 from pipelines.models import model_card
 from pipelines.models.locate import model_folder
 from pipelines.registry import Context, Unavailable
+from pipelines.wishes import Wishes, decoder_for, unable
 
 MAX_AUDIO_S = 64.0
 """Longest clip for a whole-utterance pipeline: attention is quadratic and the model was trained on less than 30 s."""
@@ -137,21 +138,13 @@ class CtcRecognizer:
         """Whether its decoder can be told what is going to be read."""
         return isinstance(self._decoder, ExpectingDecoder)
 
-    def expecting(self, text: str) -> CtcRecognizer:
-        """The same recogniser for readings of a known text.
+    def personal(self, wishes: Wishes) -> CtcRecognizer:
+        """The same recogniser for one session.
 
         Raises:
-            AmiraError: The decoder cannot follow a text, or not this one.
+            AmiraError: The decoder cannot do what the session wishes.
         """
-        if not isinstance(self._decoder, ExpectingDecoder):
-            raise _follows_no_text()
-        return CtcRecognizer(self._buffers, self._kernels, self._model, self._decoder.expecting(text))
-
-
-def _follows_no_text() -> AmiraError:
-    return AmiraError(
-        "this pipeline's decoder cannot follow an expected text. Use a CTC model with --variant decoder=reading"
-    )
+        return CtcRecognizer(self._buffers, self._kernels, self._model, decoder_for(self._decoder, wishes))
 
 
 RECOGNIZERS: Mapping[str, Callable[..., Recognizer]] = {"aed": AedRecognizer, "ctc": CtcRecognizer}
@@ -179,9 +172,21 @@ class Pipeline:
         Raises:
             AmiraError: Its decoder cannot follow a text, or not this one.
         """
+        if not self.follows_text:
+            raise AmiraError(
+                "this pipeline's decoder cannot follow an expected text. Use a CTC model with --variant decoder=reading"
+            )
+        return self.personal(Wishes(expected_text=text))
+
+    def personal(self, wishes: Wishes) -> Pipeline:
+        """This pipeline for one session.
+
+        Raises:
+            AmiraError: It cannot do what the session wishes.
+        """
         if not isinstance(self._recognizer, CtcRecognizer):
-            raise _follows_no_text()
-        return Pipeline(self._recognizer.expecting(text))
+            raise unable(wishes, "the model that recognises whole segments in the pipeline")
+        return Pipeline(self._recognizer.personal(wishes))
 
     def transcribe(self, pcm: bytes | memoryview) -> Transcript:
         """Recognise PCM16 little-endian mono at 16 kHz.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +26,7 @@ from pipelines.contracts import (
 )
 from pipelines.errors import AmiraError
 from pipelines.registry import Context, NoOptions, Variant
+from pipelines.wishes import Wishes, decoder_for, unable
 
 
 class FirstPass(Protocol):
@@ -47,6 +48,14 @@ class FirstPass(Protocol):
 
     def close(self, segment: Any) -> None:
         """Give up a segment that nobody waits for any more."""
+        ...
+
+    def personal(self, wishes: Wishes) -> FirstPass:
+        """A pass for one session, whose segments any pass of this kind can hear together with others.
+
+        Raises:
+            AmiraError: It cannot do what the session wishes.
+        """
         ...
 
 
@@ -78,6 +87,16 @@ class Partials:
     first_pass: FirstPass | None = None
     regrow: Regrow | None = None
     pipeline: Pipeline | None = None
+
+    def personal(self, wishes: Wishes) -> Partials:
+        """The same for one session.
+
+        Raises:
+            AmiraError: They cannot do what the session wishes.
+        """
+        if self.first_pass is not None:
+            return replace(self, first_pass=self.first_pass.personal(wishes))
+        return self if self.pipeline is None else replace(self, pipeline=self.pipeline.personal(wishes))
 
 
 @dataclass(slots=True)
@@ -124,6 +143,14 @@ class StreamingPass:
         """See `FirstPass`."""
         segment.state.close()
 
+    def personal(self, wishes: Wishes) -> StreamingPass:
+        """The same model with a decoder for one session; its segments go into the others' batches.
+
+        Raises:
+            AmiraError: The decoder cannot do what the session wishes.
+        """
+        return StreamingPass(self._model, decoder_for(self._decoder, wishes), self._kernels)
+
 
 def heard(samples: int) -> str:
     """What a pass that recognises nothing says."""
@@ -160,6 +187,10 @@ class NullPass:
 
     def close(self, segment: list[int]) -> None:
         """See `FirstPass`."""
+
+    def personal(self, wishes: Wishes) -> FirstPass:
+        """See `FirstPass`."""
+        raise unable(wishes, "the null recogniser")
 
 
 class StreamingPartials(Variant):

@@ -14,6 +14,7 @@ from pipelines.decode.speculative import SpeculativeDecoder
 from pipelines.errors import AmiraError
 from pipelines.first_pass import heard_words
 from pipelines.registry import Context, Variant
+from pipelines.wishes import Wishes, unable
 
 _NO_LETTER = re.compile(r"[^\w']+")
 DRAFT_TOKENS = 7
@@ -27,6 +28,14 @@ class SecondPass(Protocol):
         """What the segment says: PCM16 at 16 kHz, and what the first pass made of it, where there is one."""
         ...
 
+    def personal(self, wishes: Wishes) -> SecondPass:
+        """The same for one session.
+
+        Raises:
+            AmiraError: It cannot do what the session wishes.
+        """
+        ...
+
 
 class _Recognised:
     def __init__(self, pipeline: Pipeline) -> None:
@@ -34,6 +43,9 @@ class _Recognised:
 
     def settle(self, pcm: bytes, draft: Hypotheses | None) -> Transcript:
         return self._pipeline.transcribe(pcm)
+
+    def personal(self, wishes: Wishes) -> SecondPass:
+        return _Recognised(self._pipeline.personal(wishes))
 
 
 class _Draft:
@@ -45,10 +57,16 @@ class _Draft:
             )
         return Transcript(draft, ())
 
+    def personal(self, wishes: Wishes) -> SecondPass:
+        return self  # the first pass has done it
+
 
 class _Heard:
     def settle(self, pcm: bytes, draft: Hypotheses | None) -> Transcript:
         return Transcript((heard_words(len(pcm) // 2),), ())
+
+    def personal(self, wishes: Wishes) -> SecondPass:
+        raise unable(wishes, "the null recogniser")
 
 
 class SecondPassFinals(Variant):
@@ -77,6 +95,9 @@ class _Checked:
         given = Hypothesis(words, (), math.nan)
         hypotheses, steps = self._recognizer.recognize(pcm, trace, given)
         return Transcript(hypotheses, tuple(trace.spans), steps)
+
+    def personal(self, wishes: Wishes) -> SecondPass:
+        raise unable(wishes, "the attention model of the finals (finals/speculative)")
 
 
 class SpeculativeFinals(Variant):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pipelines.errors import AmiraError
 from pipelines.first_pass import Partials
 from pipelines.registry import Context, Unavailable
 from pipelines.second_pass import SecondPass
+from pipelines.wishes import Wishes
 
 
 class StreamingConfig(BaseModel):
@@ -81,6 +82,14 @@ class StreamingRecognizer:
     partials: Partials
     finals: SecondPass
     connections: tuple[Connections, ...] = ()
+
+    def personal(self, wishes: Wishes) -> StreamingRecognizer:
+        """The same for one session; may take a second, for graphs are built.
+
+        Raises:
+            AmiraError: It cannot do what the session wishes.
+        """
+        return replace(self, partials=self.partials.personal(wishes), finals=self.finals.personal(wishes))
 
 
 @dataclass(frozen=True, slots=True)

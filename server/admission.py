@@ -77,11 +77,11 @@ def check_start(settings: Settings, start: Start) -> None:
         raise Refusal(
             "unsupported_language", f"language '{start.language}' is not known; have: {', '.join(settings.languages)}"
         )
-    wanted = [name for name in ("hot_words", "expected_text", "decoder") if getattr(start, name)]
-    if wanted:
+    if start.decoder:
         raise Refusal(
             "unsupported_option",
-            f"{', '.join(wanted)}: the decoder of this server cannot use it. Leave it out",
+            f"decoder: {', '.join(start.decoder)}: the decoder of this server takes no options of a session. "
+            "Leave it out",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ import msgspec
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from pipelines.audio.ingest import open_ingest
+from pipelines.errors import AmiraError
 from pipelines.session import FinalEvent, Job, PartialEvent
+from pipelines.wishes import Wishes
 from server import messages
 from server.admission import PROTOCOL, bearer, bytes_per_s, check_start, check_token, session_settings
 from server.engine import Stream
@@ -40,8 +43,8 @@ class Connection(WSListener):
     """See the module; `server.gateway` knows all of them."""
 
     __slots__ = (
-        "_authorization", "_fragments", "_gateway", "_latest", "_slow_since_ns", "_span", "_start", "_stream",
-        "_traceparent", "_transport", "ahead_ns", "heard_ns", "opened_ns", "session", "state", "text",
+        "_authorization", "_fragments", "_gateway", "_latest", "_preparing", "_slow_since_ns", "_span", "_start",
+        "_stream", "_traceparent", "_transport", "ahead_ns", "heard_ns", "opened_ns", "session", "state", "text",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, authorization: str | None, traceparent: str | None) -> None:
@@ -51,6 +54,7 @@ class Connection(WSListener):
         self._transport: WSTransport | None = None
         self._stream: Stream | None = None
         self._start: Start | None = None
+        self._preparing: asyncio.Task[None] | None = None  # held here so that it is not collected
         self._span: Span | None = None
         self._fragments: bytearray | None = None
         self._latest: Partial | None = None  # the newest partial that a client that does not read has not got
@@ -156,8 +160,32 @@ class Connection(WSListener):
         )
         ingest = open_ingest(start.encoding, start.sample_rate)
         self._stream = Stream(self, session_settings(gateway.settings, start), ingest, bytes_per_s(start))
-        gateway.engine.open(self._stream)
         self.ahead_ns = perf_counter_ns()
+        wishes = Wishes(tuple(start.hot_words), start.expected_text)
+        if wishes:
+            self._preparing = gateway.loop.create_task(self._prepare(wishes, self._stream))
+        else:
+            self._ready(self._stream)
+
+    async def _prepare(self, wishes: Wishes, stream: Stream) -> None:
+        """Have the session's graph built, off the event loop; its audio waits meanwhile, as far as there is room."""
+        engine = self._gateway.engine
+        try:
+            stream.recognizer = await asyncio.to_thread(engine.personal, wishes)
+        except AmiraError as error:
+            self.failed("unsupported_option", str(error))
+        except Exception:
+            log.exception("preparing a session failed", extra=self._context())
+            self.failed("internal", "the server failed on this session; it is in its log. Try again")
+        else:
+            if self.state != ENDED:
+                self._ready(stream)
+
+    def _ready(self, stream: Stream) -> None:
+        gateway, start = self._gateway, self._start
+        if start is None:
+            raise RuntimeError("a session is ready that has not started")
+        gateway.engine.open(stream)
         limits = gateway.settings.limits
         self._send(
             Ready(

@@ -21,6 +21,7 @@ from pipelines.errors import AmiraError
 from pipelines.resilience import ServiceError
 from pipelines.session import FinalEvent, Job, PartialEvent, Session, SessionSettings
 from pipelines.streaming import StreamingRecognizer
+from pipelines.wishes import Wishes
 from server.lane import FINAL, PARTIAL, Lane, Outcome
 from server.metrics import Metrics
 
@@ -69,12 +70,21 @@ class Stream:
         "paused_until_ns",
         "pending",
         "received",
+        "recognizer",
         "session",
         "settings",
     )  # fmt: skip
 
-    def __init__(self, listener: Listener, settings: SessionSettings, ingest: Ingest, bytes_per_s: int) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        settings: SessionSettings,
+        ingest: Ingest,
+        bytes_per_s: int,
+        recognizer: StreamingRecognizer | None = None,
+    ) -> None:
         self.listener = listener
+        self.recognizer = recognizer  # its own, where it wants other words than everybody
         self.settings = settings
         self.ingest = ingest
         self.session: Session | None = None
@@ -105,9 +115,6 @@ class Engine:
     def __init__(self, recognizer: StreamingRecognizer, lane: Lane, metrics: Metrics) -> None:
         self._recognizer, self._lane, self._metrics = recognizer, lane, metrics
         self._batcher = Batcher(recognizer.detector, recognizer.partials.first_pass)
-        pipeline = recognizer.partials.pipeline
-        self._settle = recognizer.finals.settle
-        self._guess = self._settle if pipeline is None else lambda pcm, draft: pipeline.transcribe(pcm)
         self._inbox: SimpleQueue[list[Item]] = SimpleQueue()
         self._letter: list[Item] = []  # of this turn of the event loop
         self._streams: set[Stream] = set()
@@ -123,8 +130,16 @@ class Engine:
         self._loop = loop
         self._thread.start()
 
+    def personal(self, wishes: Wishes) -> StreamingRecognizer:
+        """The recogniser for a session with wishes of its own; for any thread, and may take a second.
+
+        Raises:
+            AmiraError: It cannot do what the session wishes.
+        """
+        return self._recognizer.personal(wishes)
+
     def open(self, stream: Stream) -> None:
-        """Begin a session."""
+        """Begin a session; its audio may come before."""
         self._write(("open", stream, None, 0))
 
     def audio(self, stream: Stream, data: bytes) -> None:
@@ -207,14 +222,14 @@ class Engine:
             stream.pending.append(kind)
         elif kind == "open":
             detector = self._recognizer.detector
-            stream.session = Session(
-                stream.settings, detector.open(), detector.chunk_samples, self._recognizer.partials
-            )
+            partials = (stream.recognizer or self._recognizer).partials
+            stream.session = Session(stream.settings, detector.open(), detector.chunk_samples, partials)
             self._streams.add(stream)
         elif kind == "settled":
             job, outcome = payload
             self._settled(stream, job, outcome)
-        self._busy[stream] = None
+        if stream.session is not None:  # what comes before its words are ready waits
+            self._busy[stream] = None
 
     def _push(self, stream: Stream, session: Session, data: bytes, at_ns: int) -> None:
         session.push(stream.ingest.push(data), at_ns)
@@ -278,10 +293,14 @@ class Engine:
         def wanted() -> bool:
             return not stream.closed and (job.final or not job.stale)
 
+        recognizer = stream.recognizer or self._recognizer
+        pipeline = recognizer.partials.pipeline
         if job.final:
-            self._lane.submit(FINAL, job.pcm, job.draft, self._settle, done, wanted)
+            self._lane.submit(FINAL, job.pcm, job.draft, recognizer.finals.settle, done, wanted)
+        elif pipeline is None:
+            self._lane.submit(PARTIAL, job.pcm, None, recognizer.finals.settle, done, wanted)
         else:
-            self._lane.submit(PARTIAL, job.pcm, None, self._guess, done, wanted)
+            self._lane.submit(PARTIAL, job.pcm, None, lambda pcm, draft: pipeline.transcribe(pcm), done, wanted)
         self._metrics.queued.set(self._lane.depth)
 
     def _settled(self, stream: Stream, job: Job, outcome: Outcome) -> None:
@@ -314,6 +333,8 @@ class Engine:
     def _give_up(self, stream: Stream, error: Exception) -> None:
         if isinstance(error, ServiceError):
             self._fail(stream, "backend_unavailable", f"the recogniser does not answer: {error}")
+        elif isinstance(error, AmiraError):  # what the recogniser cannot do for this session, and why
+            self._fail(stream, "unsupported_option", str(error))
         else:
             log.error("a session failed", exc_info=error)
             self._fail(stream, "internal", "the server failed on this session; it is in its log. Try again")

@@ -12,6 +12,7 @@ from threading import Thread
 from time import perf_counter_ns, sleep
 
 from pipelines.contracts import Hypotheses, Transcript
+from pipelines.errors import AmiraError
 from pipelines.resilience import Backoff, Breaker, BreakerState, Deadline, DeadlineExceededError, ServiceError
 from server.metrics import Metrics
 
@@ -128,6 +129,9 @@ class Lane:
                 except ServiceError as error:
                     permit.failed() if error.counts else permit.abandoned()
                     failure = error
+                except AmiraError as error:  # it cannot be done with this audio or these settings: its owner is told
+                    permit.abandoned()
+                    return None, error, attempts
                 except Exception as error:
                     permit.abandoned()
                     log.exception("recognising a segment failed")

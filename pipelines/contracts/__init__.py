@@ -18,6 +18,7 @@ from pipelines.contracts.data import (
 )
 from pipelines.contracts.decoders import (
     AedDecoder,
+    BiasedDecoder,
     Decoder,
     DecoderStream,
     DraftingDecoder,
@@ -37,6 +38,7 @@ __all__ = [
     "AedDecoder",
     "AedVocabulary",
     "AudioBatch",
+    "BiasedDecoder",
     "Buffers",
     "Connections",
     "CtcVocabulary",

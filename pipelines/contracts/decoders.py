@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from pipelines.contracts.data import AudioBatch, Encoded, Float32, Hypotheses, LogProbs, Partial
@@ -59,6 +60,19 @@ class ExpectingDecoder(Protocol):
 
     def expecting(self, text: str) -> Decoder:
         """A decoder for readings of `text`."""
+        ...
+
+
+@runtime_checkable
+class BiasedDecoder(Protocol):
+    """A `Decoder` that can be told which words to prefer."""
+
+    def preferring(self, words: Sequence[str]) -> Decoder:
+        """A decoder that hears `words` more readily.
+
+        Raises:
+            AmiraError: It knows some of them not at all.
+        """
         ...
 
 

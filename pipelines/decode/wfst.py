@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from pipelines.contracts import AcousticModel, Float32, Hypotheses, Partial
 from pipelines.decode import openfst
 from pipelines.decode.ctc import CtcDecoder, Frames, Search
 from pipelines.decode.graph import GraphOptions, GraphReader, no_path, open_graph
+from pipelines.errors import AmiraError
 from pipelines.registry import Context, Variant
 
 FIRST_LINKS = 1 << 14
@@ -23,9 +26,11 @@ class WfstOptions(GraphOptions):
 
     Attributes:
         max_active: States that may be active in a frame.
+        hot_bonus: Added to the log-probability of each word that a session prefers.
     """
 
     max_active: int = Field(default=10_000, ge=1, le=100_000_000)
+    hot_bonus: float = Field(default=3.0, ge=0, le=100, allow_inf_nan=False)
 
 
 class WfstGraph:
@@ -47,6 +52,13 @@ class WfstGraph:
         self.advance = wfst_viterbi.advance().call
         self.compact = wfst_viterbi.compact().call
         self.ancestor = wfst_viterbi.ancestor().call
+
+    def cheaper(self, outputs: npt.NDArray[np.int64], by: float) -> WfstGraph:
+        """The same graph with `by` less on the arcs of these output labels; all other arrays are shared."""
+        graph = copy(self)
+        costs = np.where(np.isin(self.arcs.outputs, outputs), self.arcs.costs - by, self.arcs.costs)
+        graph.arcs = self.arcs._replace(costs=costs.astype(self.arcs.costs.dtype))
+        return graph
 
     @property
     def nbytes(self) -> int:
@@ -167,6 +179,24 @@ class WfstDecoder(CtcDecoder):
         folder = open_graph(options.graph, model.vocabulary)
         self.reader = GraphReader(folder, model.vocabulary, model.frame_shift_s)
         self.graph = WfstGraph(openfst.read(folder.fst_path))
+
+    def preferring(self, words: Sequence[str]) -> WfstDecoder:
+        """See `pipelines.contracts.BiasedDecoder`: the option `hot_bonus` off the cost of each of these words.
+
+        It is the graph that would be built with them as hot words, without building it: only costs are copied.
+        """
+        known = {word: label for label, word in enumerate(self.reader.folder.words)}
+        found = {word: known.get(word) or known.get(word.lower()) or known.get(word.upper()) or 0 for word in words}
+        if self.reader.folder.card.kind != "words":
+            raise AmiraError(f"graph '{self.reader.folder.path.name}' is one of tokens: it has no words to prefer")
+        if missing := [word for word, label in found.items() if not label]:
+            raise AmiraError(
+                f"graph '{self.reader.folder.path.name}' does not know: {', '.join(missing[:10])}. "
+                "Leave them out, or build it with them: amira graph build --words"
+            )
+        biased = copy(self)
+        biased.graph = self.graph.cheaper(np.array(sorted(set(found.values()))), self.options.hot_bonus)
+        return biased
 
     def _open_search(self) -> Search:
         return _WfstSearch(self)

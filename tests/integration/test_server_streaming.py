@@ -17,7 +17,7 @@ from pipelines.contracts import AudioBatch
 from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.session import FinalEvent, PartialEvent, Session, SessionSettings
-from pipelines.streaming import Opener, StreamingConfig, open_streaming
+from pipelines.streaming import Opener, StreamingConfig, StreamingRecognizer, open_streaming
 from tests.contract.opening import CTC_BELOW, tone
 from tests.fakes.serving import serving
 from tests.small_ctc import write_small_stream
@@ -41,6 +41,15 @@ def noises(count: int) -> list[np.ndarray]:
     ]
 
 
+def session_for(recognizer: StreamingRecognizer, clip: np.ndarray) -> Session:
+    """A session that has got the whole clip and its end."""
+    rules = EndpointRules(8_000, 320_000, 3_200)
+    it = Session(SessionSettings(rules), recognizer.detector.open(), 1_600, recognizer.partials)
+    it.push(clip, 0)
+    it.finish(0)
+    return it
+
+
 def run(sessions: list[Session], batcher: Batcher, settle: Any) -> list[list[PartialEvent | FinalEvent]]:
     events: list[list[PartialEvent | FinalEvent]] = [[] for _ in sessions]
     while True:
@@ -60,15 +69,8 @@ def test_a_session_says_the_same_alone_and_in_a_batch_as_its_whole_clip(first: P
     with open_streaming(streaming(first), models_dir()) as recognizer, Opener(first, models_dir()).parts() as parts:
         batcher = Batcher(recognizer.detector, recognizer.partials.first_pass)
 
-        def session(clip: np.ndarray) -> Session:
-            rules = EndpointRules(8_000, 320_000, 3_200)
-            it = Session(SessionSettings(rules), recognizer.detector.open(), 1_600, recognizer.partials)
-            it.push(clip, 0)
-            it.finish(0)
-            return it
-
-        together = run([session(clip) for clip in clips], batcher, recognizer.finals.settle)
-        alone = [run([session(clip)], batcher, recognizer.finals.settle)[0] for clip in clips]
+        together = run([session_for(recognizer, clip) for clip in clips], batcher, recognizer.finals.settle)
+        alone = [run([session_for(recognizer, clip)], batcher, recognizer.finals.settle)[0] for clip in clips]
         assert together == alone
         texts = []
         for clip, events in zip(clips, together, strict=True):

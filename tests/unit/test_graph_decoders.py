@@ -161,3 +161,36 @@ class TestGraphs:
 def test_collapse() -> None:
     assert collapse([0, 3, 3, 0, 3, 4, 4, 0], 0) == ([3, 3, 4], [(1, 2), (4, 4), (5, 6)])
     assert collapse([], 0) == ([], [])
+
+
+def test_preferred_words_cost_less_and_nothing_else_changes(graph: GraphFolder) -> None:
+    options = WfstOptions(graph=str(graph.path), beam=20.0, hot_bonus=0.7)
+    plain = WfstDecoder(model(), options)
+    for seed in range(8):
+        values = whole(peaky(sentence(seed), seed, doubt=0.6))
+        [[before]] = plain.decode(values)
+        said = before.text.split()
+        [[after]] = plain.preferring(said[:1]).decode(values)
+        assert after.text.split().count(said[0]) >= said.count(said[0])
+        if after.text == before.text:
+            assert after.score == pytest.approx(before.score + 0.7 * said.count(said[0]), rel=1e-4)
+        [[again]] = plain.decode(values)
+        assert again == before  # the shared graph is as it was
+
+
+def test_enough_preference_changes_what_is_heard(graph: GraphFolder) -> None:
+    plain = WfstDecoder(model(), WfstOptions(graph=str(graph.path), beam=60.0, hot_bonus=30.0))
+    changed = 0
+    for seed in range(8):
+        values = whole(peaky(sentence(seed), seed, doubt=0.6))
+        [[before]] = plain.decode(values)
+        other = next(word for word in graph.words[1:] if word not in before.text.split() and word.isalpha())
+        [[after]] = plain.preferring([other]).decode(values)
+        changed += other in after.text.split()
+    assert changed >= 4
+
+
+def test_words_that_the_graph_does_not_know_are_named(graph: GraphFolder) -> None:
+    plain = WfstDecoder(model(), WfstOptions(graph=str(graph.path)))
+    with pytest.raises(AmiraError, match="does not know: qqqq"):
+        plain.preferring([graph.words[1], "qqqq"])

@@ -47,7 +47,7 @@ export interface Start {
   readonly silence_ms?: number | null;
   /** A segment that grows longer is ended at a pause; the server's setting where it is null. Default: `null`. */
   readonly max_segment_ms?: number | null;
-  /** Words and phrases to prefer. A server whose decoder cannot refuses with `unsupported_option`. Default: `[]`. */
+  /** Words to prefer; of a phrase each word. A server refuses words that its decoding graph does not know. A server whose decoder cannot refuses with `unsupported_option`. Default: `[]`. */
   readonly hot_words?: readonly string[];
   /** The text that the reader is expected to read. A server whose decoder cannot use it refuses with `unsupported_option`. Default: `null`. */
   readonly expected_text?: string | null;

@@ -63,7 +63,8 @@ class Start(Struct, frozen=True, kw_only=True, tag_field="type", tag="start", fo
     hot_words: Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(max_length=500)] = field(
         default_factory=list
     )
-    """Words and phrases to prefer. A server whose decoder cannot refuses with `unsupported_option`."""
+    """Words to prefer; of a phrase each word. A server refuses words that its decoding graph does not know. A server
+    whose decoder cannot refuses with `unsupported_option`."""
     expected_text: Annotated[str, Meta(max_length=20000)] | None = None
     """The text that the reader is expected to read. A server whose decoder cannot use it refuses with
     `unsupported_option`."""
