@@ -147,6 +147,12 @@ class CtcRecognizer:
         return CtcRecognizer(self._buffers, self._kernels, self._model, decoder_for(self._decoder, wishes))
 
 
+def _follows_no_text() -> AmiraError:
+    return AmiraError(
+        "this pipeline's decoder cannot follow an expected text. Use a CTC model with --variant decoder=reading"
+    )
+
+
 RECOGNIZERS: Mapping[str, Callable[..., Recognizer]] = {"aed": AedRecognizer, "ctc": CtcRecognizer}
 """By family of model."""
 
@@ -173,9 +179,7 @@ class Pipeline:
             AmiraError: Its decoder cannot follow a text, or not this one.
         """
         if not self.follows_text:
-            raise AmiraError(
-                "this pipeline's decoder cannot follow an expected text. Use a CTC model with --variant decoder=reading"
-            )
+            raise _follows_no_text()
         return self.personal(Wishes(expected_text=text))
 
     def personal(self, wishes: Wishes) -> Pipeline:
