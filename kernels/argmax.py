@@ -74,8 +74,8 @@ def scalar_kernel() -> Loop:
 
 
 def vector_kernel(lanes: int) -> Loop:
-    """The row's maximum first, then the first element that equals it: two cheap passes beat one that drags indices."""
-    from kernels import simd, simd_rows
+    """See `kernels.simd_argmax`: four rows at a time, what is left one by one."""
+    from kernels import simd, simd_argmax
 
     @compile_loop(SIGNATURE)
     def loop(x, out):  # type: ignore[no-untyped-def]
@@ -83,8 +83,19 @@ def vector_kernel(lanes: int) -> Loop:
         rows, n = x.shape
         if n == 0 or out.size != rows or not simd.usable(x, False) or not simd.usable(out, True):
             return -1
-        for row in range(rows):
-            out[row] = simd_rows.first_largest(x, row * n, n, lanes)[0]
+        row = 0
+        while row < rows:
+            if row + 4 <= rows and n >= 4 * lanes:
+                best, starts, alarm = simd_argmax.four_rows(x, row * n, n, lanes)
+                if not alarm:
+                    simd.put(out, row, simd_argmax.label_of(x, row * n, n, best, starts, 0, lanes)[0])
+                    simd.put(out, row + 1, simd_argmax.label_of(x, row * n, n, best, starts, 1, lanes)[0])
+                    simd.put(out, row + 2, simd_argmax.label_of(x, row * n, n, best, starts, 2, lanes)[0])
+                    simd.put(out, row + 3, simd_argmax.label_of(x, row * n, n, best, starts, 3, lanes)[0])
+                    row += 4
+                    continue
+            simd.put(out, row, simd_argmax.first_largest(x, row * n, n, lanes)[0])
+            row += 1
         return 0
 
     return loop

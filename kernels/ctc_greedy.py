@@ -6,9 +6,10 @@ Each takes
     carry: int64 (1,), in and out: the label of the frame before the first one (the blank at the start of a stream),
         so that a token which runs on over the edge of two chunks is given once, by the first of them
     tokens, confidences, frames: int64 (>= T,), float32 (>= T,), int64 (>= T, 2): what is found
-and returns how many tokens it found. A token's confidence is the probability of its best frame, exp(max log_prob);
-its frames are the first and the last in which it is the best label, both inclusive. Ties and NaN as in
-`kernels.argmax`: the first of equals, a NaN before all others (with confidence NaN).
+and returns how many tokens it found; the places behind them, up to T, may be written as well. A token's confidence is
+the probability of its best frame, exp(max log_prob); its frames are the first and the last in which it is the best
+label, both inclusive. Ties and NaN as in `kernels.argmax`: the first of equals, a NaN before all others (with
+confidence NaN).
 
 Confidence by the best frame needs one exp for each token; the mean over frames would need one for each frame.
 """

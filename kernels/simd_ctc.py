@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kernels import simd, simd_math, simd_rows
+from kernels import simd, simd_argmax, simd_math
 
 
 @simd.inlined
@@ -14,27 +14,34 @@ def collapse(
     log_probs: Any, count: int, labels: int, blank: int,
     carry: Any, tokens: Any, confidences: Any, frames: Any, lanes: int,
 ) -> Any:  # fmt: skip
-    """See `kernels.ctc_greedy`; the outputs have room for `count` frames. Returns how many tokens were found."""
+    """See `kernels.ctc_greedy`; the outputs have room for `count` frames. Returns how many tokens were found.
+
+    Without a branch on the labels, which no processor can foretell: each frame writes the run that it belongs to where
+    the next token goes, and the place moves on when a run of a token ends. By branches: 1.2 times the time.
+    """
     simd.target(lanes)
-    previous = carry[0]
-    found = 0
-    running = False
-    for t in range(count):
-        label, best = simd_rows.first_largest(log_probs, t * labels, labels, lanes)
-        if label != previous:
-            running = label != blank
-            if running:
-                tokens[found] = label
-                confidences[found] = best
-                frames[found, 0] = t
-                frames[found, 1] = t
-                found += 1
-        elif running:
-            frames[found - 1, 1] = t
-            if best > confidences[found - 1] or best != best:
-                confidences[found - 1] = best
-        previous = label
-    carry[0] = previous
+    run = (carry[0], 0, 0, np.float32(0), 0)
+    t = 0
+    while t < count:
+        base = t * labels
+        if t + 4 <= count and labels >= 4 * lanes:
+            best, starts, alarm = simd_argmax.four_rows(log_probs, base, labels, lanes)
+            if not alarm:
+                first = simd_argmax.label_of(log_probs, base, labels, best, starts, 0, lanes)
+                second = simd_argmax.label_of(log_probs, base, labels, best, starts, 1, lanes)
+                third = simd_argmax.label_of(log_probs, base, labels, best, starts, 2, lanes)
+                fourth = simd_argmax.label_of(log_probs, base, labels, best, starts, 3, lanes)
+                run = _longer(run, first, t, blank, tokens, confidences, frames)
+                run = _longer(run, second, t + 1, blank, tokens, confidences, frames)
+                run = _longer(run, third, t + 2, blank, tokens, confidences, frames)
+                run = _longer(run, fourth, t + 3, blank, tokens, confidences, frames)
+                t += 4
+                continue
+        only = simd_argmax.first_largest(log_probs, base, labels, lanes)
+        run = _longer(run, only, t, blank, tokens, confidences, frames)
+        t += 1
+    carry[0] = run[0]
+    found = run[1] + run[4]
     i = 0
     while i < found:
         some = min(lanes, found - i)
@@ -42,3 +49,20 @@ def collapse(
         simd.store_part(confidences, i, some, simd_math.exp(logs, lanes))
         i += lanes
     return found
+
+
+@simd.inlined
+def _longer(run: Any, found: Any, t: int, blank: int, tokens: Any, confidences: Any, frames: Any) -> Any:
+    """The run after frame `t`: its label, its place, its first frame, its best value, and 1 if it is a token's."""
+    previous, place, start, high, counts = run
+    label, best = found
+    changed = label != previous
+    place += counts if changed else 0
+    start = t if changed else start
+    high = best if changed | (best > high) | (best != best) else high
+    counts = (1 if label != blank else 0) if changed else counts
+    simd.put(tokens, place, label)
+    simd.put(confidences, place, high)
+    simd.put(frames, 2 * place, start)
+    simd.put(frames, 2 * place + 1, t)
+    return label, place, start, high, counts

@@ -10,25 +10,6 @@ from kernels import simd
 
 
 @simd.inlined
-def first_nan(x: Any, base: int, n: int, lanes: int) -> Any:
-    """Index in the row of its first NaN; `n` where there is none."""
-    simd.target(lanes)
-    i = 0
-    while i + lanes <= n:
-        some = simd.load(x, base + i, lanes)
-        found = simd.bits(simd.any_nan(some, some))
-        if found != 0:
-            return i + simd.lowest_bit(found)
-        i += lanes
-    while i < n:
-        value = simd.at(x, base + i)
-        if value != value:
-            return i
-        i += 1
-    return n
-
-
-@simd.inlined
 def first_equal(x: Any, start: int, end: int, wanted: float, lanes: int) -> Any:
     """Flat index of the first element from `start` on that equals `wanted`; there is one before `end`."""
     simd.target(lanes)
@@ -85,64 +66,6 @@ def block_max(x: Any, start: int, end: int, lanes: int) -> Any:
         bad = bad | (value != value)
         i += 1
     return best, bad
-
-
-@simd.inlined
-def first_largest(x: Any, base: int, n: int, lanes: int) -> Any:
-    """Index in the row of its largest element and its value: the first of equals, the first NaN before all others.
-
-    The row is `n` > 0 elements of `x` from flat index `base` on. Each lane remembers its largest element and the group
-    of four vectors that it came from; only the winner's group is looked at again.
-
-    A NaN makes the sum of products NaN (so do infinities of both signs, which are then told apart): one operation for
-    two vectors, where comparisons take mask registers. Which lane won is looked up in memory, where its group waits.
-
-    Time of 500 rows of 512 beside this one: NaN by comparisons and the group by a minimum over the lanes 1.4; NaN by a
-    sum 1.1; groups of eight vectors 1.0; the maximum and then a search from the row's start 1.1.
-    """
-    simd.target(lanes)
-    end = base + n
-    i = base
-    best = np.float32(-np.inf)
-    winner: Any = base
-    alarm = False
-    if n >= 4 * lanes:
-        high = simd.splat(np.float32(-np.inf), lanes)
-        sums = more = simd.splat(np.float32(0), lanes)
-        group = where = simd.splat(0, lanes)
-        one = simd.splat(1, lanes)
-        while i + 4 * lanes <= end:
-            v0 = simd.load(x, i, lanes)
-            v1 = simd.load(x, i + lanes, lanes)
-            v2 = simd.load(x, i + 2 * lanes, lanes)
-            v3 = simd.load(x, i + 3 * lanes, lanes)
-            highest = simd.larger(simd.larger(v0, v1), simd.larger(v2, v3))
-            sums, more = simd.fma(v0, v1, sums), simd.fma(v2, v3, more)
-            better = simd.greater(highest, high)
-            high = simd.larger(high, highest)  # not the same comparison: LLVM would make one chain of both
-            where = simd.choose(better, group, where)
-            group = simd.add(group, one)
-            i += 4 * lanes
-        alarm = simd.bits(simd.any_nan(sums, more)) != 0
-        best = simd.largest(high)
-        same = simd.equal(high, simd.splat(best, lanes))
-        lanes_of_best = simd.bits(same)
-        if lanes_of_best & (lanes_of_best - 1) == 0:
-            number = np.int64(simd.lane(where, simd.lowest_bit(lanes_of_best)))
-        else:
-            number = np.int64(simd.smallest(simd.choose(same, where, group)))
-        winner = base + number * 4 * lanes
-    if i < end:
-        rest, bad = block_max(x, i, end, lanes)
-        alarm = alarm | bad
-        if rest > best:
-            best = rest
-            winner = i
-    if alarm:
-        broken = first_nan(x, base, n, lanes)
-        if broken < n:
-            return broken, np.float32(np.nan)
-    return first_equal(x, winner, end, best, lanes) - base, best
 
 
 @simd.inlined

@@ -10,6 +10,7 @@ object's own flags in machine code. Loads and stores assume no alignment.
 from kernels.simd.arrays import memcpy, overlap, prefetch, usable
 from kernels.simd.base import Vector, inlined, shared, target
 from kernels.simd.codes import code_rows
+from kernels.simd.four import bits_of_four, largest_of_four, smallest_of_four
 from kernels.simd.lanes import (
     add,
     any_nan,
@@ -57,6 +58,7 @@ __all__ = [
     "bit_or",
     "bit_xor",
     "bits",
+    "bits_of_four",
     "bytes_of",
     "call_with",
     "choose",
@@ -72,6 +74,7 @@ __all__ = [
     "lane",
     "larger",
     "largest",
+    "largest_of_four",
     "load",
     "load_int16",
     "load_part",
@@ -88,6 +91,7 @@ __all__ = [
     "shl",
     "shr",
     "smallest",
+    "smallest_of_four",
     "splat",
     "steady_rows",
     "store",

@@ -133,7 +133,9 @@ def test_all_agree_with_numpy(name: Implementation, operation: Operation, elemen
             for value in workload(operation, elements).arguments
         ]
         returned = call(implementation, operation, arguments)
-        results.append((returned, [arguments[number] for number in workload(operation, elements).outputs]))
+        filled = returned if operation == "ctc_greedy" else None  # behind its tokens it may have written as well
+        outputs = workload(operation, elements).outputs
+        results.append((returned, [arguments[number][:filled] for number in outputs]))
     assert results[0][0] == results[1][0]
     for expected, found in zip(results[0][1], results[1][1], strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)

@@ -36,11 +36,12 @@ def oracle(log_probs: np.ndarray, blank: int, previous: int) -> tuple[Found, lis
 
 def greedy(name: Implementation, log_probs: np.ndarray, blank: int, carry: np.ndarray) -> tuple[Found, list[float]]:
     frames = len(log_probs)
-    tokens, confidences = np.full(frames, -9), np.full(frames, -9, np.float32)
-    spans = np.full((frames, 2), -9)
+    tokens, confidences = np.full(frames + 2, -9), np.full(frames + 2, -9, np.float32)
+    spans = np.full((frames + 2, 2), -9)
     count = kernel_set(name).ctc_greedy(log_probs, blank, carry, tokens, confidences, spans)
-    assert (tokens[count:] == -9).all()
-    assert (confidences[count:] == -9).all()
+    assert (tokens[frames:] == -9).all()
+    assert (confidences[frames:] == -9).all()
+    assert (spans[frames:] == -9).all()
     found = [(int(token), int(first), int(last)) for token, (first, last) in zip(tokens, spans, strict=True)]
     return found[:count], confidences[:count].tolist()
 
