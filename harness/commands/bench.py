@@ -18,6 +18,10 @@ def bench(
     resume: Annotated[
         str | None, typer.Option(metavar="RUN", help="Go on with an interrupted run (a folder, or 'latest').")
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Keep the run as reports/NAME, too, and write the documents' tables."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure every case of a plan and write a report.
@@ -26,6 +30,7 @@ def bench(
     a row with its reason, and the rest goes on. Ctrl-C keeps what was measured: report it, or go on with --resume.
 
     Examples:  amira bench default    amira bench my-plan.toml    amira bench default --resume latest
+    amira bench 006-ledger --store ledger
     """
     from harness.corpus import load_corpus
     from harness.plan import find_plan, load_plan
@@ -56,3 +61,9 @@ def bench(
     if outcome.status == "interrupted":
         say(f"interrupted; go on with: amira bench {plan} --resume {outcome.path.name}")
         sys.exit(130)
+    if store is not None:
+        from harness.commands.performance import performance
+        from harness.curated import keep
+
+        say(f"kept: {keep(run, store)}")
+        performance()

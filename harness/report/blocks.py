@@ -120,6 +120,24 @@ def _accuracy(_: Run, summary: Summary) -> list[str]:
     return lines
 
 
+def _differences(_: Run, summary: Summary) -> list[str]:
+    titles = {case["id"]: case["title"] for case in summary["cases"]}
+    corpora = list(dict.fromkeys(name for case in summary["cases"] for name in case["wer_difference"]))
+    lines = [f"| case | against | {' | '.join(corpora)} |", f"|---|---|{'---|' * len(corpora)}"]
+    for case in summary["cases"]:
+        found = [case["wer_difference"].get(corpus) for corpus in corpora]
+        against = next((row["baseline"] for row in found if row), None)
+        if against is not None:
+            cells = ["–" if row is None else _points(row) for row in found]
+            lines.append(f"| {_md(case['title'])} | {_md(titles[against])} | {' | '.join(cells)} |")
+    return lines
+
+
+def _points(row: Mapping[str, Any]) -> str:
+    span = numbers.span(row["low"], row["high"], numbers.points)
+    return f"{numbers.points(row['value'])} points ({span})"
+
+
 def _decoders(run: Run, summary: Summary) -> list[str]:
     from harness.report.sections.decoders import trade_off
 
@@ -230,6 +248,7 @@ KINDS: dict[str, Callable[[Path, str], str]] = {
     "beside": _run_block(_beside),
     "comparisons": _run_block(_comparisons),
     "accuracy": _run_block(_accuracy),
+    "differences": _run_block(_differences),
     "decoders": _run_block(_decoders),
     "calibration": _calibration,
     "ledger": _ledger,

@@ -1,4 +1,4 @@
-"""PERFORMANCE.md: text by hand, tables between markers from stored runs.
+"""Documents of text by hand and tables from stored runs between markers: PERFORMANCE.md, and what experiments found.
 
 A block begins with `<!-- amira KIND PATH -->` and ends with `<!-- /amira -->`. What stands between is made anew from
 what is stored under PATH, relative to the document, so that no number can be older than its run. Every cell with a
@@ -14,7 +14,14 @@ from harness.report.blocks import KINDS
 from pipelines.errors import AmiraError, unknown
 
 DOCUMENT = "PERFORMANCE.md"
+OPENING = "<!-- amira "
 BLOCK = re.compile(r"(<!-- amira (?P<kind>\S+) (?P<path>\S+) -->\n)(?P<body>.*?)(<!-- /amira -->)", re.DOTALL)
+
+
+def documents(root: Path) -> list[Path]:
+    """The documents of a checkout that have blocks."""
+    found = [root / DOCUMENT, *sorted(root.glob("experiments/*/README.md"))]
+    return [path for path in found if path.is_file() and OPENING in path.read_text(encoding="utf-8")]
 
 
 def filled_in(document: Path) -> str:
@@ -27,7 +34,7 @@ def filled_in(document: Path) -> str:
         text = document.read_text(encoding="utf-8")
     except OSError as error:
         raise AmiraError(f"'{document}' cannot be read: {error.strerror}.") from error
-    opened, closed = text.count("<!-- amira "), len(BLOCK.findall(text))
+    opened, closed = text.count(OPENING), len(BLOCK.findall(text))
     if opened != closed:
         raise AmiraError(
             f"'{document}' has {opened} blocks and {closed} that are closed. Close each with <!-- /amira -->."

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from harness.report.blocks import BAR, KINDS
-from harness.report.performance import BLOCK, DOCUMENT, filled_in
+from harness.report.performance import BLOCK, DOCUMENT, documents, filled_in
 from pipelines.errors import AmiraError
 from pipelines.paths import home
 from tests.synthetic import write_run
 
 
-def test_the_committed_document_is_not_stale() -> None:
-    path = home() / DOCUMENT
+@pytest.mark.parametrize("path", documents(home()), ids=lambda path: str(path.relative_to(home())))
+def test_no_committed_document_is_stale(path: Path) -> None:
     assert filled_in(path) == path.read_text(), "write it anew: amira performance"
 
 
