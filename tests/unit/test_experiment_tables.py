@@ -42,11 +42,13 @@ def test_tables_say_what_the_stored_result_says(script: str, monkeypatch: pytest
     assert filled_in(text, tables) == text, f"run: .venv/bin/python experiments/{script} --show"
 
 
-@pytest.mark.parametrize("script", ["020-triton-connections/measure.py", "021-triton-batching/measure.py"])
+@pytest.mark.parametrize("script", ["020-triton-connections/report.py", "021-triton-batching/measure.py"])
 def test_documents_say_what_the_stored_samples_say(script: str) -> None:
     module = load(script)
     stored = (EXPERIMENTS / script).with_name("result.md").read_text("utf-8")
-    assert module.document() == stored, f"run: .venv/bin/python experiments/{script} --report"
+    assert module.document() == stored, (
+        f"run: .venv/bin/python {(EXPERIMENTS / script).with_name('measure.py')} --report"
+    )
 
 
 def test_a_document_without_markers_is_refused() -> None:
