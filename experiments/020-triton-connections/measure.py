@@ -2,13 +2,14 @@
 
 Everything is measured in turns against one server in one run, and every sample is kept beside this file. `--scale 0.1`
 makes it short, to see that it runs. `--report` only writes `result.md` again. `--profile` records where the client's
-processor time goes, with py-spy (`pip install py-spy`), while it calls through the pool.
+processor time goes, with py-spy, while it calls through the pool.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import re
 import shutil
@@ -16,12 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
 import pandas as pd
+import settings
 from report import document
 from stages import cpu, traced
 from ways import LIMIT, SAMPLES, STREAMING, call_of, connection, one_caller, streaming
@@ -39,6 +42,7 @@ POOL = 16
 CELL_S = 0.4
 ROUNDS, BLOCKS, CHUNK_BLOCKS, LEASES = 10, 120, 60, 200
 """Rounds of all cells, blocks of the two paired measurements, samples of the pool alone."""
+PROCESS_ROUNDS = 8
 TURNS, CHUNK_TURNS = 16, 5
 """Calls of each way in a block; the first does not count: it finds the caches of the one before."""
 PER_SAMPLE = 500
@@ -153,6 +157,8 @@ def measure(scale: float) -> None:
         with streaming(server.url) as steps:
             frames.append(in_turns(steps, times(CHUNK_BLOCKS), CHUNK_TURNS, payload="model"))
         keep(pd.concat(frames), "paired")
+        keep(in_turns(settings.channels(server.url), times(BLOCKS), TURNS), "channels")
+        keep(settings.processes(server.url, times(PROCESS_ROUNDS)), "processes")
         keep(pool_alone(times(LEASES)), "pool")
         keep(cpu(server, times(2_000)), "cpu")
         keep(pd.DataFrame(traced(server, Path(folder), times(300))), "stages")
@@ -165,9 +171,9 @@ def keep(frame: pd.DataFrame, name: str) -> None:
 
 def profile() -> None:
     """Record the processor time of a process that calls through the pool: `profile.svg`, and the stacks as text."""
-    spy = shutil.which("py-spy")
+    spy = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if spy is None:
-        sys.exit("py-spy is not installed. Install it: pip install py-spy")
+        sys.exit("py-spy is not installed. Install it: pip install 'amira-asr[profile]'")
     with TritonServer(ServerSpec(repository.served(), ("preprocessor",))) as server:
         for kind, name in (("flamegraph", "profile.svg"), ("raw", "profile.folded")):
             this = [sys.executable, __file__, "--calls", server.url]
@@ -182,7 +188,17 @@ def profile() -> None:
                 caller.wait()
             # Neither where this checkout lies nor where its code was loaded says anything.
             text = (HERE / name).read_text("utf-8").replace(f"{spy} ", "py-spy ").replace(f"{HERE}/", "")
-            (HERE / name).write_text(re.sub(r"0x[0-9a-f]{6,} \((.*?)\)", r"\1", text), "utf-8")
+            text = re.sub(r"0x[0-9a-f]{6,} \((.*?)\)", r"\1", text)
+            (HERE / name).write_text(merged(text) if kind == "raw" else text, "utf-8")
+
+
+def merged(folded: str) -> str:
+    """The same stacks added up, most samples first: without addresses many are the same."""
+    counted: Counter[str] = Counter()
+    for line in folded.splitlines():
+        stack, _, count = line.rpartition(" ")
+        counted[stack] += int(count)
+    return "".join(f"{stack} {count}\n" for stack, count in counted.most_common())
 
 
 def calls(url: str) -> None:

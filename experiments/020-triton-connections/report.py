@@ -11,6 +11,7 @@ import pandas as pd
 HERE = Path(__file__).parent
 STAGES = ("lease", "serialise", "send", "server in", "queue", "compute", "server out", "receive", "take")
 """Of a call, in order."""
+OURS = "as we have it"
 WHOSE = {
     "ours": ("lease", "serialise", "take"),
     "gRPC": ("send", "receive"),
@@ -69,6 +70,7 @@ def document() -> str:
         *_loaded(frames["samples"], frames["rates"]),
         *_answers(frames["paired"], frames["pool"], frames["rates"]),
         *_ways(frames["paired"]),
+        *_settings(),
         *_stages(stages),
         *_cpu(cpu),
     ]
@@ -127,6 +129,21 @@ def _ways(paired: pd.DataFrame) -> list[str]:
     lines += head("way", *payloads)
     for name in sorted(tables["small"], key=lambda name: tables["small"][name].median()):
         lines.append(row(name, *(middle(us[name].to_numpy()) if name in us else "" for us in tables.values())))
+    return lines
+
+
+def _settings() -> list[str]:
+    lines = ["", "Settings of gRPC, a small tensor, times the latency of `as we have it`:", ""]
+    lines += head("setting", "times as long, 95 % interval")
+    channels = pd.read_parquet(HERE / "channels.parquet")
+    us = channels.groupby(["block", "kind"], sort=False).latency_ns.median().unstack()
+    for name in us.columns.drop(OURS):
+        lines.append(row(name, middle((us[name] / us[OURS]).to_numpy(), 3)))
+    fresh = pd.read_parquet(HERE / "processes.parquet").pivot_table(
+        index="round", columns="setting", values="median_ns"
+    )
+    for name in fresh.columns.drop(OURS):
+        lines.append(row(f"{name}, in fresh processes", interval(np.log(fresh[name] / fresh[OURS]).to_numpy())))
     return lines
 
 

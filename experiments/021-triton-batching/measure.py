@@ -29,7 +29,7 @@ MODEL = "moonshine-ctc"
 SETTINGS = ((1, 0, 1), (1, 0, 2), (4, 0, 1), (4, 5_000, 1), (8, 0, 1), (8, 5_000, 1), (8, 20_000, 1), (4, 0, 2))
 """Largest batch, queue delay in microseconds, instances."""
 CALLERS = (1, 4, 8, 16)
-ROUNDS = 1
+ROUNDS = 5
 CELL_S = 0.6
 SAMPLES = 8_000
 """Half a second of audio: every call of the same length, since only those share a batch."""
@@ -71,11 +71,11 @@ def load(connection: PooledConnection, callers: int) -> tuple[list[int], float]:
     return latencies, len(latencies) / ((perf_counter_ns() - start_ns) / 1e9)
 
 
-def measure() -> None:
+def measure(rounds: int) -> None:
     """Measure every setting at every number of callers and keep all samples."""
     frames, rng, settings = [], random.Random(0), list(SETTINGS)
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(ROUNDS):
+        for number in range(rounds):
             rng.shuffle(settings)
             for batch, delay_us, instances in settings:
                 target = configured(Path(folder) / str(number), batch, delay_us, instances)
@@ -89,7 +89,7 @@ def measure() -> None:
                         setting = {"batch": batch, "delay_us": delay_us, "instances": instances}
                         cell = {"round": number, **setting, "callers": callers, "calls_per_s": rate}
                         frames.append(pd.DataFrame({**cell, "latency_ns": latencies}))
-            print(f"round {number + 1} of {ROUNDS}", flush=True)
+            print(f"round {number + 1} of {rounds}", flush=True)
     pd.concat(frames).to_parquet(HERE / "samples.parquet", compression="zstd")
 
 
@@ -123,7 +123,9 @@ def document() -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", action="store_true", help="only write result.md from the stored samples")
-    if not parser.parse_args().report:
-        measure()
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of all settings, a minute each")
+    chosen = parser.parse_args()
+    if not chosen.report:
+        measure(chosen.rounds)
     (HERE / "result.md").write_text(document(), "utf-8")
     print(document())

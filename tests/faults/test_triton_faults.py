@@ -24,7 +24,10 @@ from pipelines.paths import runs_dir
 from pipelines.resilience import BreakerPolicy, BreakerState, Deadline, ServiceError
 from pipelines.triton import environment
 from pipelines.triton.connections import wire
+from pipelines.triton.connections.asynchronous import AsyncConnection
+from pipelines.triton.connections.base import Call, Connection
 from pipelines.triton.connections.shared import SharedConnection
+from pipelines.triton.connections.stream import StreamConnection
 from pipelines.triton.connections.unary import PooledConnection
 from pipelines.triton.process import SHARED_MEMORY, shared_memory_prefix
 from pipelines.triton.server import ServerSpec, TritonServer
@@ -124,11 +127,18 @@ def possessions() -> tuple[int, int, frozenset[str]]:
     return me.num_fds(), threading.active_count(), regions
 
 
-def service_of(url: str, seen: Seen, shared: bool = False) -> TritonService:
+def connection_of(kind: str, url: str) -> Connection:
+    if kind == "aio":
+        return AsyncConnection(url, 1 << 20)
+    if kind == "shared memory":
+        return SharedConnection(url, 1 << 20, size=CALLERS, warm=CALLERS, region_bytes=1 << 16)
+    pooled = {"pooled": PooledConnection, "stream": StreamConnection}[kind]
+    return pooled(url, 1 << 20, size=CALLERS, warm=CALLERS)
+
+
+def service_of(url: str, seen: Seen, kind: str = "pooled") -> TritonService:
     policy = ServicePolicy(breaker=BreakerPolicy(window=10, min_calls=4, open_s=0.3))
-    kind = SharedConnection if shared else PooledConnection
-    more = {"region_bytes": 1 << 16} if shared else {}
-    connection = kind(url, 1 << 20, size=CALLERS, warm=CALLERS, **more)
+    connection = connection_of(kind, url)
 
     def listen(before: BreakerState, after: BreakerState) -> None:
         seen.breaker.append(f"{before} > {after}")
@@ -157,12 +167,15 @@ def record(fault: str, seen: Seen, since_ns: int, recovered_ns: int | None) -> N
 
 
 def survive(
-    fault: str, url: str, inflict: Callable[[], None], heal: Callable[[], None] = lambda: None, shared: bool = False
+    fault: str, url: str, inflict: Callable[[], None], heal: Callable[[], None] = lambda: None, kind: str = "pooled"
 ) -> Seen:
     """Callers go on before, during and after a fault; everything comes back, and nothing is left."""
+    if kind == "aio":  # gRPC keeps a thread for all asyncio of a process, from its first call on
+        with connection_of(kind, url) as first:
+            first.infer(Call("echo", {"x": ONE}, ("y",), Deadline.after(10)))
     before = possessions()
     seen = Seen()
-    with service_of(url, seen, shared) as service:
+    with service_of(url, seen, kind) as service:
         with Callers(service, seen, "echo", ONE):
             until(answered_since(seen, seen.started_ns))
             since_ns = perf_counter_ns()
@@ -170,7 +183,10 @@ def survive(
             heal()
             until(answered_since(seen, perf_counter_ns()))
         assert service.bulkhead.slots.in_flight == 0
-        assert all(counters["in_use"] == 0 for counters in service.counters().values())
+        assert all(counters.get("in_use", 0) == 0 for counters in service.counters().values())
+        [connection] = service.connections
+        if isinstance(connection, AsyncConnection):
+            until(lambda: not connection.tasks())
         assert service.endpoints.all[0].breaker.state is BreakerState.CLOSED
     until(lambda: possessions()[1:] == before[1:] and possessions()[0] <= before[0])
     errors = [took for start, took, what in seen.calls if what != "answered"]
@@ -189,10 +205,9 @@ def send(server: TritonServer, number: signal.Signals, model: str = "") -> Calla
     return inflict
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["pooled", "shared-memory"])
-def test_the_server_is_killed(server: TritonServer, shared: bool) -> None:
-    name = "server killed" + (", shared memory" if shared else "")
-    seen = survive(name, server.url, send(server, signal.SIGKILL), shared=shared)
+@pytest.mark.parametrize("kind", ["pooled", "shared memory", "stream", "aio"])
+def test_the_server_is_killed(server: TritonServer, kind: str) -> None:
+    seen = survive(f"server killed, {kind}", server.url, send(server, signal.SIGKILL), kind=kind)
     assert {"ServiceFailedError", "CircuitOpenError"} & {what for _, _, what in seen.calls}
     assert "the server ended with code -9" in [event.what for event in server.events]
 

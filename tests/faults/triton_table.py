@@ -8,9 +8,10 @@ from __future__ import annotations
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.faults import FILE, HEADINGS, MEANINGS, read_faults
+from harness.faults import FILE, HEADINGS, MEANINGS, Fault, read_faults
 from pipelines.paths import runs_dir
 
 SOURCE = runs_dir() / "triton-faults.jsonl"
@@ -27,6 +28,26 @@ connections, file descriptors, threads and shared memory are back to what they w
 | {headings} |
 |---|---|---|---|---|
 """
+
+
+BARS = """
+What was asked for, and the worst of the rows above that it is asked of, in ms:
+
+| bar | at most | worst | verdict |
+|---|---|---|---|
+"""
+RECOVERY_MS, LATE_MS = 3_000, 50
+KILLED = "server killed"
+
+
+def bars(faults: Sequence[Fault]) -> list[tuple[str, float, float]]:
+    """What is asked for, the bar, and the worst."""
+    recovered = [fault.recovered_ms for fault in faults if fault.fault.startswith(KILLED)]
+    late = [fault.error_p99_ms - fault.deadline_ms for fault in faults if fault.error_p99_ms is not None]
+    return [
+        ("from SIGKILL of the server to the first answer after its return", RECOVERY_MS, max(filter(None, recovered))),
+        ("p99 of an error's time, beyond the deadline", LATE_MS, max(late)),
+    ]
 
 
 def main() -> None:
@@ -46,9 +67,12 @@ def document(folder: Path) -> str:
         headings=" | ".join(HEADINGS),
     )
     rows = "".join(f"| {' | '.join(fault.cells())} |\n" for fault in faults)
-    return (
-        f"{head}{rows}\nOn {platform.system()} {platform.machine()}, Python {platform.python_version()}, two cores.\n"
+    held = "".join(
+        f"| {what} | {bar:g} | {worst:g} | {'met' if worst <= bar else 'missed'} |\n"
+        for what, bar, worst in bars(faults)
     )
+    where = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, two cores"
+    return f"{head}{rows}{BARS}{held}\nOn {where}.\n"
 
 
 if __name__ == "__main__":

@@ -77,6 +77,10 @@ class AsyncConnection(Connection):
         """See `Connection.lease`."""
         yield self._channel
 
+    def tasks(self) -> int:
+        """Calls that are under way."""
+        return len(asyncio.all_tasks(self._loop))
+
     def _close_impl(self) -> None:
         asyncio.run_coroutine_threadsafe(self._client.__aexit__(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
