@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from threading import RLock
 from time import monotonic
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -52,10 +52,17 @@ class WorkerSettings:
     timeout_s: float
 
 
+class Grammar(NamedTuple):
+    """A second n-gram and its weight (see `engine.Engine`)."""
+
+    acceptor: Transducer
+    weight: float
+
+
 class Worker:
     """One worker process and the memory that is shared with it. Not for several threads at once."""
 
-    def __init__(self, settings: WorkerSettings, graph: Transducer) -> None:
+    def __init__(self, settings: WorkerSettings, graph: Transducer, grammar: Grammar | None = None) -> None:
         self._settings = settings
         self._memory_fd = os.memfd_create("amira-k2")
         self._size = 0
@@ -63,7 +70,7 @@ class Worker:
         self._stderr: IO[bytes] = TemporaryFile()  # noqa: SIM115  closed with the worker
         try:
             self._start()
-            self._open(graph)
+            self._open(graph, grammar)
         except BaseException:
             self.close()
             raise
@@ -131,20 +138,26 @@ class Worker:
             os.close(requests_read)
             os.close(responses_write)
 
-    def _open(self, graph: Transducer) -> None:
-        places, at = [], 0
-        for name in ARRAYS:
-            array: np.ndarray[Any, Any] = getattr(graph, name)
-            places.append((name, array.dtype.str, at, array.size))
-            at += -(-array.nbytes // 8) * 8
+    def _open(self, graph: Transducer, grammar: Grammar | None) -> None:
+        transducers = [graph, *([grammar.acceptor] if grammar else [])]
+        messages: list[dict[str, Any]] = []
+        at = 0
+        for transducer in transducers:
+            places = []
+            for name in ARRAYS:
+                array: np.ndarray[Any, Any] = getattr(transducer, name)
+                places.append((name, array.dtype.str, at, array.size))
+                at += -(-array.nbytes // 8) * 8
+            messages.append({"start": transducer.start, "arrays": places})
         memory = self._room(max(at, FIRST_BYTES))
-        for name, _, start, _ in places:
-            array = getattr(graph, name)
-            memory[start : start + array.nbytes] = array.tobytes()
+        for transducer, message in zip(transducers, messages, strict=True):
+            for name, _, start, _ in message["arrays"]:
+                array = getattr(transducer, name)
+                memory[start : start + array.nbytes] = array.tobytes()
         settings = self._settings
         self._call(
-            START_TIMEOUT_S, None, do="open", arrays=places, start=graph.start, device=settings.device,
-            threads=settings.threads,
+            START_TIMEOUT_S, None, do="open", graph=messages[0], grammar=messages[1] if grammar else None,
+            weight=grammar.weight if grammar else 0.0, device=settings.device, threads=settings.threads,
         )  # fmt: skip
 
     def _room(self, size: int) -> mmap.mmap:
@@ -204,8 +217,8 @@ class Client:
     Streams outlive it: whoever pushes says how to say everything again (`replay`).
     """
 
-    def __init__(self, settings: WorkerSettings, graph: Transducer) -> None:
-        self._settings, self._graph = settings, graph
+    def __init__(self, settings: WorkerSettings, graph: Transducer, grammar: Grammar | None = None) -> None:
+        self._settings, self._graph, self._grammar = settings, graph, grammar
         self._lock = RLock()
         self._numbers = count()
         self._worker: Worker | None = None
@@ -267,7 +280,7 @@ class Client:
 
     def _again(self) -> Worker:
         try:
-            self._worker = Worker(self._settings, self._graph)
+            self._worker = Worker(self._settings, self._graph, self._grammar)
         except WorkerLostError as error:
             raise self._given_up([str(error)]) from error
         return self._worker

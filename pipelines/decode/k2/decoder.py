@@ -16,6 +16,7 @@ from pipelines.contracts import AcousticModel, Float32, Hypotheses, Partial
 from pipelines.decode import openfst
 from pipelines.decode.ctc import CtcDecoder, Frames, Search
 from pipelines.decode.graph import GraphOptions, GraphReader, collapse, no_path, open_graph
+from pipelines.decode.k2.client import Client, Grammar, WorkerSettings
 from pipelines.decode.wfst import Tokens, WfstGraph
 from pipelines.paths import home
 from pipelines.registry import Context, Unavailable, Variant
@@ -31,13 +32,17 @@ class K2Options(GraphOptions):
     Attributes:
         nbest: Readings that are returned; those behind the best are drawn from the lattice.
         lattice_beam: Scores below the best path that a path of the lattice may have.
-        device: Where k2 searches.
+        device: Where k2 searches, and where the lattice stays while it is rescored.
+        rescore_lm: A second word n-gram that lattices are rescored with: an ARPA file, plain or gzip.
+        rescore_weight: What its log-probabilities are multiplied by; they are added to those of the graph.
         timeout_s: Longest time for one call of the worker process.
     """
 
     nbest: int = Field(default=1, ge=1, le=100)
     lattice_beam: float = Field(default=6.0, gt=0, le=100, allow_inf_nan=False)
     device: Literal["cpu", "cuda"] = "cpu"
+    rescore_lm: str | None = None
+    rescore_weight: float = Field(default=0.5, ge=0, le=10, allow_inf_nan=False)
     timeout_s: float = Field(default=60.0, gt=0, le=3600, allow_inf_nan=False)
 
 
@@ -66,10 +71,14 @@ class Backend(Protocol):
 class InProcess:
     """k2 in this process."""
 
-    def __init__(self, graph: openfst.Transducer, device: str, threads: int) -> None:
+    def __init__(self, graph: openfst.Transducer, grammar: Grammar | None, device: str, threads: int) -> None:
         from pipelines.decode.k2.engine import Engine
 
-        self._engine = Engine({name: getattr(graph, name) for name in graph.__dataclass_fields__}, device, threads)
+        def arrays(transducer: openfst.Transducer) -> dict[str, Any]:
+            return {name: getattr(transducer, name) for name in transducer.__dataclass_fields__}
+
+        acceptor, weight = (arrays(grammar.acceptor), grammar.weight) if grammar else (None, 0.0)
+        self._engine = Engine(arrays(graph), device, threads, acceptor, weight)
         self._numbers = count()
         self.decode = self._engine.decode
 
@@ -94,7 +103,10 @@ class K2Decoder(CtcDecoder):
     """
 
     def __init__(
-        self, model: AcousticModel, options: K2Options, open_backend: Callable[[openfst.Transducer], Backend]
+        self,
+        model: AcousticModel,
+        options: K2Options,
+        open_backend: Callable[[openfst.Transducer, Grammar | None], Backend],
     ) -> None:
         super().__init__(model)
         self.options = options
@@ -102,7 +114,12 @@ class K2Decoder(CtcDecoder):
         self.reader = GraphReader(folder, model.vocabulary, model.frame_shift_s)
         self._transducer = openfst.read(folder.fst_path)
         self._tracking: WfstGraph | None = None
-        self.backend = open_backend(self._transducer)
+        grammar = None
+        if options.rescore_lm is not None:
+            from pipelines.decode.k2 import grammar as grammars
+
+            grammar = Grammar(grammars.load(options.rescore_lm, folder), options.rescore_weight)
+        self.backend = open_backend(self._transducer, grammar)
 
     def tracker(self) -> Tokens:
         """A search beside k2's that knows what all paths agree on."""
@@ -170,17 +187,17 @@ class K2(Variant):
     @classmethod
     @contextmanager
     def _open_impl(cls, context: Context, options: K2Options) -> Iterator[K2Decoder]:
-        from pipelines.decode.k2.client import Client, WorkerSettings
-
         model: Any = context.parts["acoustic"]
         if imports():
-            yield K2Decoder(model, options, lambda graph: InProcess(graph, options.device, context.threads))
+            yield K2Decoder(
+                model, options, lambda graph, grammar: InProcess(graph, grammar, options.device, context.threads)
+            )
             return
         settings = WorkerSettings(python(), options.device, context.threads, options.timeout_s)
         clients: list[Client] = []
 
-        def start(graph: openfst.Transducer) -> Client:
-            clients.append(Client(settings, graph))
+        def start(graph: openfst.Transducer, grammar: Grammar | None) -> Client:
+            clients.append(Client(settings, graph, grammar))
             return clients[0]
 
         try:

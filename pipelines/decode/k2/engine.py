@@ -7,7 +7,7 @@ them a clip that stops inside a word would have no lattice, and so no text.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple  # noqa: UP035  (Python 3.9)
+from typing import Any, Dict, List, Optional, Tuple  # noqa: UP035  (Python 3.9)
 
 import numpy as np
 
@@ -29,9 +29,18 @@ class Engine:
             `pipelines.decode.openfst.Transducer`.
         device: `cpu` or `cuda`; the lattice stays where the graph is.
         threads: For torch.
+        grammar: A word n-gram, an acceptor with back-offs as label 0, that lattices are rescored with; `None` for none.
+        weight: What its log-probabilities are multiplied by; they are added to the graph's own.
     """
 
-    def __init__(self, graph: Dict[str, Any], device: str, threads: int) -> None:  # noqa: UP006
+    def __init__(
+        self,
+        graph: Dict[str, Any],  # noqa: UP006
+        device: str,
+        threads: int,
+        grammar: Optional[Dict[str, Any]] = None,  # noqa: UP006, UP045
+        weight: float = 0.0,
+    ) -> None:
         import k2
         import torch
 
@@ -45,6 +54,8 @@ class Engine:
         self._unended = None  # type: Any
         self._streams = {}  # type: Dict[int, Any]
         self._online = {}  # type: Dict[float, Any]
+        self._silent = 0
+        self._grammar = None if grammar is None else self._acceptor(grammar, weight)
 
     def decode(self, log_probs: Any, beam: float, lattice_beam: float, nbest: int) -> List[Reading]:  # noqa: UP006
         """The best readings of one clip, best first; none if no path was left.
@@ -62,6 +73,8 @@ class Engine:
         )  # fmt: skip
         if lattice.arcs.values().shape[0] == 0:
             return []
+        if self._grammar is not None:
+            lattice = self._rescored(lattice)
         best = k2.shortest_path(lattice, use_double_scores=True)
         readings = [self._reading(best)]
         if nbest > 1:
@@ -119,6 +132,24 @@ class Engine:
             )
         return readings
 
+    def _rescored(self, lattice: Any) -> Any:
+        """The lattice with the grammar's scores added, on the device that it is on.
+
+        k2 composes without epsilons. So in the lattice, frames without a word get a label of their own, which loops
+        at every state of the grammar; and every state gets a loop of label 0, on which the grammar backs off.
+        """
+        k2, torch = self._k2, self._torch
+        by_word = k2.invert(lattice)
+        by_word.aux_labels = torch.where(by_word.aux_labels >= 0, by_word.aux_labels + 1, by_word.aux_labels)
+        by_word.labels = torch.where(by_word.labels == 0, self._silent, by_word.labels).to(torch.int32)
+        by_word = k2.arc_sort(k2.add_epsilon_self_loops(k2.connect(by_word)))
+        first = torch.zeros(1, dtype=torch.int32, device=self._device)
+        both = k2.intersect_device(self._grammar, by_word, b_to_a_map=first, sorted_match_a=True)
+        both.labels = torch.where(both.labels == self._silent, 0, both.labels).to(torch.int32)
+        by_token = k2.remove_epsilon(k2.invert(k2.top_sort(k2.connect(both))))
+        by_token.labels = torch.where(by_token.labels > 0, by_token.labels - 1, by_token.labels).to(torch.int32)
+        return k2.top_sort(k2.connect(by_token))
+
     def _score(self, total: float) -> float:
         return total + UNFINISHED if total < -UNFINISHED / 2 else total
 
@@ -131,6 +162,24 @@ class Engine:
         score = self._score(float(path.get_tot_scores(use_double_scores=True, log_semiring=False)[0]))
         labels = [label for label in path.labels.tolist() if label >= 0]
         return labels, self._outputs(path), score
+
+    def _acceptor(self, grammar: Dict[str, Any], weight: float) -> Any:  # noqa: UP006
+        k2, torch = self._k2, self._torch
+        self._silent = int(grammar["inputs"].max()) + 1
+        states = len(grammar["finals"])
+        every = np.arange(states)
+        place = every.copy()
+        place[[0, grammar["start"]]] = place[[grammar["start"], 0]]  # k2 starts at state 0
+        ends = np.flatnonzero(np.isfinite(grammar["finals"]))
+        sources = np.concatenate([place[grammar["sources"]], every, place[ends]])
+        targets = np.concatenate([place[grammar["targets"]], every, np.full(ends.size, states)])
+        labels = np.concatenate([grammar["inputs"], np.full(states, self._silent), np.full(ends.size, -1)])
+        costs = np.concatenate([grammar["costs"], np.zeros(states), grammar["finals"][ends]])
+        order = np.lexsort((labels, sources))
+        scores = (-weight * costs[order]).astype(np.float32)
+        columns = [sources[order], targets[order], labels[order], scores.view(np.int32)]
+        fsa = k2.Fsa(torch.from_numpy(np.stack(columns, axis=1).astype(np.int32)))
+        return k2.create_fsa_vec([k2.arc_sort(fsa)]).to(self._device)
 
     def _converted(self, graph: Dict[str, Any], ends: Any) -> Any:  # noqa: UP006
         k2, torch = self._k2, self._torch

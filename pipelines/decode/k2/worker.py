@@ -64,12 +64,18 @@ class Worker:
         return dict(getattr(self, "_" + request["do"])(request))
 
     def _open(self, request: Dict[str, Any]) -> Dict[str, Any]:  # noqa: UP006
-        arrays = {}
-        for name, kind, start, count in request["arrays"]:
-            arrays[name] = np.frombuffer(self._memory, kind, count, start).copy()
-        arrays["start"] = request["start"]
-        self._engine = Engine(arrays, request["device"], request["threads"])
+        arrays = self._transducer(request["graph"])
+        more = {}
+        if request["grammar"] is not None:
+            more = {"grammar": self._transducer(request["grammar"]), "weight": request["weight"]}
+        self._engine = Engine(arrays, request["device"], request["threads"], **more)
         return {}
+
+    def _transducer(self, places: Dict[str, Any]) -> Dict[str, Any]:  # noqa: UP006
+        arrays = {"start": places["start"]}
+        for name, kind, start, count in places["arrays"]:
+            arrays[name] = np.frombuffer(self._memory, kind, count, start).copy()
+        return arrays
 
     def _decode(self, request: Dict[str, Any]) -> Dict[str, Any]:  # noqa: UP006
         values = self._values(request)
