@@ -27,7 +27,8 @@ def compare(
     """Compare stored runs case by case: times, memory and word errors, with intervals.
 
     Runs that were made at different times share nothing but the machine, so this says less than one run with both
-    cases, or than `amira gate --against COMMIT`. With --json, one document for each run after the first, in a list.
+    cases, or than `amira gate --against COMMIT`. On a page with pictures: amira report A B. With --json, one document
+    for each run after the first, in a list.
 
     Exit codes: 0 no regression was shown, 1 a regression, 2 the runs cannot be compared, 4 no case is in both.
     """

@@ -3,6 +3,8 @@
 Not collected by a plain `pytest`. Run it by its name (about a minute):
 
     .venv/bin/python -m pytest tests/benchmarks/bench_report.py --benchmark-columns=min,max,rounds
+
+On a busy machine add --benchmark-timer=time.process_time: processor time, which is what an idle one would take.
 """
 
 from pathlib import Path
