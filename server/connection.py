@@ -20,9 +20,8 @@ from server import messages
 from server.admission import PROTOCOL, bearer, bytes_per_s, check_start, check_token, session_settings
 from server.engine import Stream
 from server.failures import Refusal, close_code, error_message
-from server.lane import Outcome
 from server.messages import Closing, Final, Finish, Flush, Partial, Ready, Start
-from server.tracing import trace_id
+from server.tracing import FinalTrace, trace_id
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -294,16 +293,10 @@ class Connection(WSListener):
             audio_ms=event.audio_ms,
         )
 
-    def recognised(self, job: Job, outcome: Outcome) -> None:
-        """Leave the spans of a final."""
-        tracing = self._gateway.tracing
-        if self._span is None or outcome.transcript is None or not tracing.enabled:
-            return
-        attributes = {"audio_ms": len(job.pcm) // 32, "attempts": outcome.attempts}
-        final = tracing.record(self._span, "final", job.arrived_ns, outcome.ended_ns, attributes)
-        if final is not None:
-            tracing.record(final, "queue", outcome.started_ns - outcome.queued_ns, outcome.started_ns, {})
-            tracing.stages(final, outcome.transcript.spans)
+    def tracing(self, job: Job) -> FinalTrace | None:
+        """See `server.engine.Listener`."""
+        span = self._span
+        return None if span is None else self._gateway.tracing.open_final(span, job.arrived_ns)
 
     def relieved(self) -> None:
         """There is room for audio again."""

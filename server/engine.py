@@ -24,6 +24,7 @@ from pipelines.streaming import StreamingRecognizer
 from pipelines.wishes import Wishes
 from server.lane import FINAL, PARTIAL, Lane, Outcome
 from server.metrics import Metrics
+from server.tracing import FinalTrace
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ class Listener(Protocol):
         """There is room for audio again."""
         ...
 
-    def recognised(self, job: Job, outcome: Outcome) -> None:
-        """A job of the second pass ended, for traces."""
+    def tracing(self, job: Job) -> FinalTrace | None:
+        """The trace of a final that is going to be recognised, if there is one; called by the engine."""
         ...
 
 
@@ -287,7 +288,11 @@ class Engine:
             self._busy.pop(stream, None)
 
     def _submit(self, stream: Stream, job: Job) -> None:
+        traced = stream.listener.tracing(job) if job.final else None
+
         def done(outcome: Outcome) -> None:
+            if traced is not None:
+                traced.end(outcome, len(job.pcm) // 32)
             self._inbox.put([("settled", stream, (job, outcome), 0)])
 
         def wanted() -> bool:
@@ -296,7 +301,7 @@ class Engine:
         recognizer = stream.recognizer or self._recognizer
         pipeline = recognizer.partials.pipeline
         if job.final:
-            self._lane.submit(FINAL, job.pcm, job.draft, recognizer.finals.settle, done, wanted)
+            self._lane.submit(FINAL, job.pcm, job.draft, recognizer.finals.settle, done, wanted, traced)
         elif pipeline is None:
             self._lane.submit(PARTIAL, job.pcm, None, recognizer.finals.settle, done, wanted)
         else:
@@ -313,7 +318,6 @@ class Engine:
             self._metrics.inference_s.labels("final" if job.final else "partial").observe(spent_s)
             if job.final:
                 self._metrics.real_time_factor.observe(spent_s / (len(job.pcm) / 32_000))
-                self._answers.append((stream.listener, "recognised", (job, outcome)))
             session.recognised(job, outcome.transcript.hypotheses)
         elif not job.final:
             session.recognised(job, ())  # a partial that came too late, or failed: the next one will do

@@ -14,6 +14,7 @@ from time import perf_counter_ns, sleep
 from pipelines.contracts import Hypotheses, Transcript
 from pipelines.errors import AmiraError
 from pipelines.resilience import Backoff, Breaker, BreakerState, Deadline, DeadlineExceededError, ServiceError
+from pipelines.triton.tracing import TRACER, CallTracer
 from server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Work:
     recognise: Recognise = field(compare=False)
     done: Callable[[Outcome], None] = field(compare=False)
     wanted: Callable[[], bool] = field(compare=False)
+    tracer: CallTracer | None = field(compare=False, default=None)
     created_ns: int = field(compare=False, default_factory=perf_counter_ns)
 
 
@@ -83,9 +85,10 @@ class Lane:
         recognise: Recognise,
         done: Callable[[Outcome], None],
         wanted: Callable[[], bool],
+        tracer: CallTracer | None = None,
     ) -> None:
         """Queue a segment. Where nobody wants it any more when its turn comes, `done` gets an outcome without both."""
-        self._queue.put(Work(priority, next(self._numbers), pcm, draft, recognise, done, wanted))
+        self._queue.put(Work(priority, next(self._numbers), pcm, draft, recognise, done, wanted, tracer))
 
     @property
     def depth(self) -> int:
@@ -110,6 +113,7 @@ class Lane:
                 work.done(Outcome(None, None, queued_ns, started_ns, started_ns, 0))
                 continue
             self._metrics.queue_s.labels(KINDS[work.priority]).observe(queued_ns / 1e9)
+            TRACER.set(work.tracer)
             transcript, error, attempts = self._recognise(work)
             work.done(Outcome(transcript, error, queued_ns, started_ns, perf_counter_ns(), attempts))
 

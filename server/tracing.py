@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from pipelines.contracts import Span
+    from server.lane import Outcome
 
 _NAMES = {"ingest": "audio_preprocessing", "acoustic": "acoustic_model"}
 
@@ -51,6 +53,14 @@ class Tracing:
         context = self._propagator.extract({"traceparent": traceparent}) if traceparent else None
         return self._tracer.start_span(name, context, attributes=attributes)
 
+    def start_below(self, parent: trace.Span, name: str, attributes: Mapping[str, AttributeValue]) -> trace.Span:
+        """A span that begins now below another."""
+        return self._tracer.start_span(name, self._below(parent), attributes=attributes)
+
+    def finish(self, span: trace.Span, end_ns: int) -> None:
+        """End a span at a time of `perf_counter_ns`."""
+        span.end(end_ns + self._epoch_ns)
+
     def record(
         self, parent: trace.Span, name: str, start_ns: int, end_ns: int, attributes: Mapping[str, AttributeValue]
     ) -> trace.Span | None:
@@ -70,6 +80,13 @@ class Tracing:
                 name = _NAMES.get(stage.stage, stage.stage)
                 self.record(parent, name, stage.start_ns, stage.start_ns + stage.duration_ns, {})
 
+    def open_final(self, parent: trace.Span, start_ns: int) -> FinalTrace | None:
+        """The span of a final that is going to be recognised, from when its audio had arrived."""
+        if self._provider is None:
+            return None
+        span = self._tracer.start_span("final", self._below(parent), start_time=start_ns + self._epoch_ns)
+        return FinalTrace(self, span)
+
     def traceparent(self, span: trace.Span) -> str | None:
         """The span as a W3C header, to hand on."""
         carrier: dict[str, str] = {}
@@ -84,6 +101,30 @@ class Tracing:
     @staticmethod
     def _below(span: trace.Span) -> Context:
         return trace.set_span_in_context(span)
+
+
+class FinalTrace:
+    """The span of a final, while a thread works on it. Implements `pipelines.triton.tracing.CallTracer`."""
+
+    def __init__(self, tracing: Tracing, span: trace.Span) -> None:
+        self._tracing, self.span = tracing, span
+
+    @contextmanager
+    def call(self, model: str) -> Iterator[str | None]:
+        """See `CallTracer.call`."""
+        span = self._tracing.start_below(self.span, "triton_inference", {"model": model})
+        with trace.use_span(span, end_on_exit=True):  # an error is noted on it
+            yield self._tracing.traceparent(span)
+
+    def end(self, outcome: Outcome, audio_ms: int) -> None:
+        """It is recognised, or was given up."""
+        self.span.set_attributes({"audio_ms": audio_ms, "attempts": outcome.attempts})
+        if outcome.error is not None:
+            self.span.set_status(trace.Status(trace.StatusCode.ERROR, str(outcome.error)))
+        self._tracing.record(self.span, "queue", outcome.started_ns - outcome.queued_ns, outcome.started_ns, {})
+        if outcome.transcript is not None:
+            self._tracing.stages(self.span, outcome.transcript.spans)
+        self._tracing.finish(self.span, outcome.ended_ns)
 
 
 def trace_id(span: trace.Span) -> str | None:

@@ -79,6 +79,7 @@ def command(
     prefix: str,
     config: str,
     trace: Path | None = None,
+    otlp_endpoint: str | None = None,
 ) -> list[str]:
     """The command line of the server.
 
@@ -90,6 +91,7 @@ def command(
         prefix: Starts the names of its shared-memory regions.
         config: Which of `configs/*.pbtxt` counts where a model has it; empty for `config.pbtxt`.
         trace: File for timestamps of requests, once a client has switched them on.
+        otlp_endpoint: OTLP/HTTP collector for spans of requests that come with a trace context.
     """
     listen = [
         f"--{kind}-{part}={value}"
@@ -110,8 +112,17 @@ def command(
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         *([f"--model-config-name={config}"] if config else []),
         *([f"--trace-config=triton,file={trace}", "--trace-config=level=OFF"] if trace else []),
+        *(_opentelemetry(otlp_endpoint) if otlp_endpoint else []),
         *listen,
     ]
+
+
+def _opentelemetry(endpoint: str) -> list[str]:
+    """Flags for spans of its own: of calls with a trace context all, of others none."""
+    settings = ("mode=opentelemetry", "level=TIMESTAMPS", "rate=0")
+    collector = f"opentelemetry,url={endpoint.rstrip('/')}/v1/traces"
+    named = ("opentelemetry,resource=service.name=triton", "opentelemetry,bsp_schedule_delay=500")
+    return [f"--trace-config={setting}" for setting in (*settings, collector, *named)]
 
 
 def spawn(line: Sequence[str], environment: Environment, log: Path) -> subprocess.Popen[bytes]:

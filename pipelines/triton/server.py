@@ -55,6 +55,8 @@ class ServerSpec:
     grace_s: float = 0.0
     trace: Path | None = None
     """Where timestamps of requests go once a client has switched them on; nowhere without it."""
+    otlp_endpoint: str | None = None
+    """OTLP/HTTP collector for its spans of calls that come with a trace context, in place of `trace`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,14 @@ class TritonServer:
         repositories = (self.spec.repository, Path(self._folder.name) / "models")
         models = [health.MODEL, *self._models]
         line = process.command(
-            self._environment, repositories, models, self.ports, self._prefix, self.spec.config, self.spec.trace
+            self._environment,
+            repositories,
+            models,
+            self.ports,
+            self._prefix,
+            self.spec.config,
+            self.spec.trace,
+            self.spec.otlp_endpoint,
         )
         child = process.spawn(line, self._environment, self._log)
         # A subchannel of its own: a shared one would sleep through the server's return.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,7 @@ from pipelines.resilience import (
 from pipelines.resilience.breaker import Listener
 from pipelines.triton.connections.base import Call, Connection, Reply, Tensors, Turn
 from pipelines.triton.server import TritonServer
+from pipelines.triton.tracing import TRACER
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,12 @@ class TritonService:
             ServiceError: There was no answer, or the server says that the call is wrong.
         """
         by = deadline or Deadline.after(self.policy.deadline_s)
-        request = Call(model, inputs, outputs, by, turn, request_id)
+        tracer = TRACER.get()
+        with nullcontext() if tracer is None else tracer.call(model) as traceparent:
+            return self._infer(Call(model, inputs, outputs, by, turn, request_id, traceparent))
+
+    def _infer(self, request: Call) -> Reply:
+        by, turn = request.deadline, request.turn
         hedge_after_s = self.policy.hedge_after_s
 
         def make() -> Reply:

@@ -24,6 +24,7 @@ class ConnectionOptions(BaseModel):
         urls: gRPC endpoints, `host:port`. Empty for those of `AMIRA_TRITON_URL`, or for a server of its own.
         deadline_s: How long a call may take.
         max_message_mib: The largest message that is sent or taken.
+        otlp_endpoint: OTLP/HTTP collector for the spans of a server of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class ConnectionOptions(BaseModel):
     urls: tuple[str, ...] = ()
     deadline_s: float = Field(default=30.0, gt=0)
     max_message_mib: float = Field(default=64.0, gt=0)
+    otlp_endpoint: str | None = None
 
     @property
     def limit_bytes(self) -> int:
@@ -95,7 +97,7 @@ class _Connection(Variant):
         with ExitStack() as stack:
             server = None
             if not urls:
-                server = stack.enter_context(TritonServer(ServerSpec(served())))
+                server = stack.enter_context(TritonServer(ServerSpec(served(), otlp_endpoint=options.otlp_endpoint)))
                 urls = (server.url,)
             connections = [cls.connect(url.strip(), options) for url in urls]
             policy = ServicePolicy(deadline_s=options.deadline_s)

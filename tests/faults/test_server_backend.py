@@ -72,8 +72,8 @@ class Ear:
     def relieved(self) -> None:
         pass
 
-    def recognised(self, job: Any, outcome: Any) -> None:
-        pass
+    def tracing(self, job: Any) -> None:
+        return None
 
 
 @contextmanager

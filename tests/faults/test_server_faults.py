@@ -14,6 +14,7 @@ import pytest
 import websockets
 
 from tests.fakes.serving import Server, serving
+from tests.fakes.tcp_proxy import TcpProxy
 
 START = json.dumps({"type": "start", "sample_rate": 16_000})
 
@@ -79,6 +80,28 @@ def test_a_client_that_vanishes_frees_its_session(server: Server) -> None:
         socket.transport.abort()
         await until(server, 'sessions_total{outcome="vanished"}', before + 1)
         await until(server, "active_streams", 0)
+
+    asyncio.run(play())
+
+
+def test_a_client_whose_network_is_gone_frees_its_session(server: Server) -> None:
+    """No FIN, no RST, no answer to anything: the connection is half open, and time alone ends it."""
+
+    async def play() -> None:
+        with TcpProxy(f"127.0.0.1:{server.port}") as network:
+            before = server.metric('sessions_total{outcome="idle_timeout"}')
+            socket = await websockets.connect(
+                f"ws://{network.url}/v1/stream", subprotocols=["amira.asr.v1"], compression=None, ping_interval=None
+            )
+            await socket.send(START)
+            assert json.loads(await socket.recv())["type"] == "ready"
+            assert server.metric("active_streams") == 1
+            network.silent = True
+            await socket.send(bytes(3_200))  # swallowed
+            await until(server, 'sessions_total{outcome="idle_timeout"}', before + 1)
+            await until(server, "active_streams", 0)
+            await until(server, "connections", 0)  # the close frame is not waited for either
+            socket.transport.abort()
 
     asyncio.run(play())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from amira_client import AsyncClient, Final
@@ -24,6 +26,16 @@ from tests.fakes.world import wait_for
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+
+
+def from_json(message: dict[str, Any]) -> ExportTraceServiceRequest:
+    """OTLP's JSON is protobuf's, but for ids, which are hexadecimal there."""
+    for resource in message["resourceSpans"]:
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                for key in ("traceId", "spanId", "parentSpanId"):
+                    span[key] = base64.b64encode(bytes.fromhex(span.get(key, ""))).decode()
+    return json_format.ParseDict(message, ExportTraceServiceRequest(), ignore_unknown_fields=True)
 
 
 class Receiver:
@@ -40,7 +52,10 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
-                request = ExportTraceServiceRequest.FromString(body)
+                if self.headers["Content-Type"].startswith("application/json"):  # Triton's exporter
+                    request = from_json(json.loads(body))
+                else:
+                    request = ExportTraceServiceRequest.FromString(body)
                 for resource in request.resource_spans:
                     for scope in resource.scope_spans:
                         outer.spans += scope.spans

@@ -42,7 +42,7 @@ class AsyncClient:
         request = wire.request(call)
         reply.mark("serialised")
         try:
-            response = await self._infer(request, timeout=wire.limited(request, call))
+            response = await self._infer(request, timeout=wire.limited(request, call), metadata=call.metadata)
         except grpc.RpcError as error:
             raise wire.failure(error, self.url, call.model) from error
         reply.mark("received")

@@ -43,6 +43,7 @@ class Call:
         deadline: By when the answer must be there; the server is told, too.
         turn: Its place in a sequence; `None` for a model without state.
         request_id: Shows in the server's log and traces.
+        traceparent: W3C trace context for the server's own spans; a stream's messages cannot have one.
     """
 
     model: str
@@ -51,6 +52,12 @@ class Call:
     deadline: Deadline
     turn: Turn | None = None
     request_id: str = ""
+    traceparent: str | None = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...] | None:
+        """What goes with the request beside its message."""
+        return None if self.traceparent is None else (("traceparent", self.traceparent),)
 
 
 @dataclass(slots=True)

@@ -101,7 +101,7 @@ class Client:
             ServiceError: As `infer`.
         """
         try:
-            return self._infer(message, timeout=limited(message, call))
+            return self._infer(message, timeout=limited(message, call), metadata=call.metadata)
         except grpc.RpcError as error:
             raise failure(error, self.url, call.model) from error
 
