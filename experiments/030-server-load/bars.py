@@ -10,6 +10,7 @@ import psutil
 import websockets
 from contenders import Running, amira, running
 
+from amira_client import AsyncClient, Final
 from harness.corpus import load_corpus
 from harness.load.run import run_load
 from harness.load.scrape import scrape
@@ -82,6 +83,20 @@ def real(core: int, seconds: float, capacity: int) -> dict[str, Any]:
         "compute": _buckets(before, after), "one": one, "seventy": seventy, "full": full,
         "words": _words(runs_dir() / one["run"], runs_dir() / full["run"]),
     }  # fmt: skip
+
+
+def wer(server: Running) -> dict[str, Any]:
+    """Word errors over the starter corpus, each clip a session that is sent at once."""
+
+    async def text(pcm: bytes) -> str:
+        parts = [pcm[at : at + 32_000] for at in range(0, len(pcm), 32_000)]
+        events = AsyncClient(server.url).events(parts, 16_000)
+        return " ".join([event.text async for event in events if isinstance(event, Final)])
+
+    clips = [clip for clip in load_corpus("starter").clips if clip.text]
+    counts = [count_errors(clip.text, asyncio.run(text(clip.pcm16()))) for clip in clips]
+    rate = corpus_wer(counts, [clip.speaker for clip in clips])
+    return {"value": rate.value, "low": rate.low, "high": rate.high, "utterances": rate.utterances}
 
 
 def _buckets(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:

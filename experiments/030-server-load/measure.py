@@ -134,8 +134,11 @@ def legacy(core: int, seconds: float) -> dict[str, Any]:
     with running(Contender("legacy"), core) as server:
         one = server.step(1, max(seconds, 2 * legacy_client.UTTERANCE_S))
         errors = legacy_client.wer(server.port)
-    found = search({"default": amira(config=None)}, core, seconds, one["p99"], 8)
-    return {"legacy": one, "legacy_wer": errors, **found}
+    ours = amira("--set", "limits.max_ahead_ms=60000", "--set", "limits.max_sessions=500", config=None, finals=True)
+    found = search({"default": ours}, core, seconds, one["p99"], 8)
+    with running(ours, core) as server:
+        own_errors = bars.wer(server)
+    return {"legacy": one, "legacy_wer": errors, "default_wer": own_errors, **found}
 
 
 if __name__ == "__main__":

@@ -78,14 +78,14 @@ def _rivals(found: dict[str, Any]) -> str:
 
 def _legacy(found: dict[str, Any]) -> str:
     one, ours = found["legacy"], found["default"]
-    errors = found["legacy_wer"]
     rows = [
-        ("legacy", 1, _ms(one["p50"]), _ms(one["p99"]), f"{errors['value']:.2%}"),
-        ("AMIRA, default pipeline", ours["streams"], "", f"below {_ms(ours['limit_ms'])}", _wer(ours)),
+        ("legacy", 1, _ms(one["p99"]), f"{found['legacy_wer']['value']:.2%}"),
+        (
+            "AMIRA, default pipeline",
+            ours["streams"],
+            f"below {_ms(ours['limit_ms'])}",
+            f"{found['default_wer']['value']:.2%}",
+        ),
     ]
-    return _table(("server", "streams", "p50 ms", "p99 ms", "WER"), rows)
-
-
-def _wer(search: dict[str, Any]) -> str:
-    values = [step["wer"]["value"] for step in search["steps"] if step["fine"] and step.get("wer")]
-    return f"{values[-1]:.2%}" if values else "-"
+    text = _table(("server", "streams", "p99 ms, partials and finals", "WER"), rows)
+    return f"{text}\n\nStreams at equal p99: {ours['streams']} times the legacy service's one; bar 10."
