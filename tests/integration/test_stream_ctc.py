@@ -16,12 +16,13 @@ from pipelines.audio.read import read_audio
 from pipelines.config import PipelineConfig
 from pipelines.contracts import AcousticModel, AudioBatch, Float32, StreamingAcousticModel
 from pipelines.errors import AmiraError
-from pipelines.models import build_ctc, source
+from pipelines.models import build_ctc, forms, source
 from pipelines.models.recipe import make
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 from tests import stream_oracle
 from tests.trained_weights import LABELS, stream_weights, write_weights
+from training.config import load_config
 
 pytestmark = pytest.mark.models
 
@@ -192,6 +193,15 @@ def test_as_a_pipeline(built: Path, samples: Float32) -> None:
         transcript = pipeline.transcribe(pcm)
         assert set(transcript.text) <= set("".join(LABELS) + " ")
         assert pipeline.transcribe(bytes(2)).hypotheses[0].tokens is not None
+
+
+def test_the_browsers_model_has_at_most_eight_megabytes(tmp_path: Path) -> None:
+    """In INT8, with the layers and ranks that its training is configured with."""
+    plan = load_config(Path(__file__).parents[2] / "experiments" / "011-stream-ctc" / "draft.toml").model
+    tensors = stream_weights(plan.layers, plan.stem_rank)
+    config = {"streaming": True, "layers": plan.layers, "left_frames": plan.left_frames}
+    small = forms.ctc_forms(write_weights(tmp_path / NAME, tensors, **config))
+    assert small.write(small.weights, small.small).ByteSize() <= 8_000_000
 
 
 def test_chunks_of_a_model_that_has_none() -> None:
