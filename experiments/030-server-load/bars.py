@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import websockets
-from contenders import Running, amira, running
+from contenders import INT8, Running, amira, running
 
 from amira_client import AsyncClient, Final
 from harness.corpus import load_corpus
@@ -21,8 +21,8 @@ from pipelines.paths import runs_dir
 
 IDLE = 1_000
 MANY = 2_000
-WHOLE_CORPUS_S = 125.0
-"""The starter corpus with its pauses."""
+ALONE_S = 60.0
+"""Of the one stream whose words are compared."""
 
 
 def _step(server: Running, **spec: Any) -> dict[str, Any]:
@@ -70,10 +70,10 @@ async def _idle_bytes(server: Running) -> float:
 
 
 def real(core: int, seconds: float, capacity: int) -> dict[str, Any]:
-    """One stream through the whole corpus, 70 % of the capacity, and all of it."""
-    with running(amira(), core) as server:
+    """One stream for a minute, 70 % of the capacity, and all of it."""
+    with running(amira(*INT8), core) as server:
         before = scrape(server.url)
-        whole = WHOLE_CORPUS_S if seconds >= 10 else seconds
+        whole = max(ALONE_S, seconds) if seconds >= 8 else seconds
         one = _step(server, streams=1, seconds=whole)
         after = scrape(server.url)
         most = max(1, round(capacity * 0.7))

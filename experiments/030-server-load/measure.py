@@ -1,6 +1,6 @@
 """How many streams the server takes, what it costs itself, and how others do: every bar of the README.
 
-    python experiments/030-server-load/measure.py                 # everything, about ten minutes, on a quiet machine
+    python experiments/030-server-load/measure.py                 # everything, about twelve minutes, on a quiet machine
     python experiments/030-server-load/measure.py null rivals     # some sections
     python experiments/030-server-load/measure.py --seconds 3 ... # a try: shorter steps
     python experiments/030-server-load/measure.py --show          # the tables of result.json
@@ -22,7 +22,7 @@ from typing import Any
 import bars
 import legacy_client
 import tables
-from contenders import MODEL, Contender, Running, amira, running, sherpa, sherpa_program
+from contenders import INT8, MODEL, Contender, Running, amira, running, sherpa, sherpa_program
 
 from harness.fingerprint import fingerprint
 from pipelines.paths import models_dir
@@ -38,7 +38,7 @@ def main() -> None:
     """Measure, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all if none")
-    parser.add_argument("--seconds", type=float, default=10.0, help="audio of each stream in a step")
+    parser.add_argument("--seconds", type=float, default=8.0, help="audio of each stream in a step")
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--show", action="store_true", help="print the tables of the stored result")
     arguments = parser.parse_args()
@@ -60,7 +60,7 @@ def measure(sections: list[str], seconds: float, output: Path) -> None:
         "null": lambda: bars.null(server_core, seconds),
         "rivals": lambda: rivals(server_core, seconds),
         "legacy": lambda: legacy(server_core, seconds),
-        "real": lambda: bars.real(server_core, seconds, result["rivals"]["searches"]["AMIRA, FP32"]["streams"]),
+        "real": lambda: bars.real(server_core, seconds, result["rivals"]["searches"]["AMIRA, INT8"]["streams"]),
     }
     for section in sections:
         result[section] = {"seconds": seconds, **run[section]()}
@@ -118,14 +118,14 @@ def rivals(core: int, seconds: float) -> dict[str, Any]:
     contenders = {
         "AMIRA, FP32": amira(),
         "AMIRA, FP32, steps of 144 ms": amira("--set", six),
-        "AMIRA, INT8": amira("--set", "recognizer.first.variants.acoustic=ort@int8"),
+        "AMIRA, INT8": amira(*INT8),
     }
     reason = None
     if sherpa_program() is None:
         reason = "sherpa-onnx-bin is not installed: build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1"
     else:
-        for batch in (1, 16):
-            contenders[f"sherpa-onnx, FP32, steps of 144 ms, batches of {batch}"] = sherpa("fp32", batch)
+        for precision in ("fp32", "int8"):
+            contenders[f"sherpa-onnx, {precision.upper()}, steps of 144 ms"] = sherpa(precision)
     return {"unavailable": reason, "searches": search(contenders, core, seconds, LIMIT_MS, 16)}
 
 

@@ -55,7 +55,7 @@ def _real(found: dict[str, Any]) -> str:
         equal = words["wer_full_load"] == words["wer_one_stream"]
         said = f"{words['wer_full_load']:.2%} and {words['wer_one_stream']:.2%}; texts: {same}"
         rows.append((f"WER at {found['full']['streams']} streams and at one", "equal", said, _bar(equal)))
-    return _table(("the streaming model", "bar", "measured", "reached"), rows)
+    return _table(("the streaming model, INT8", "bar", "measured", "reached"), rows)
 
 
 def _rivals(found: dict[str, Any]) -> str:
@@ -68,12 +68,19 @@ def _rivals(found: dict[str, Any]) -> str:
     text = _table(("server", "streams below 300 ms", "p50 ms there", "p99 ms there"), rows)
     if found["unavailable"]:
         return f"{text}\n\nNot run: {found['unavailable']}."
-    ours, theirs = (
-        max(each["streams"] for name, each in found["searches"].items() if name.startswith(who) and "INT8" not in name)
-        for who in ("AMIRA", "sherpa")
-    )
-    ratio = f"{ours / theirs:.2f}" if theirs else "no stream of theirs"
-    return f"{text}\n\nFP32, the best of each: {ours} to {theirs}, ratio {ratio}; bar 1.5."
+    lines = []
+    for precision in ("FP32", "INT8"):
+        ours, theirs = (
+            max(
+                each["streams"]
+                for name, each in found["searches"].items()
+                if name.startswith(who) and precision in name
+            )
+            for who in ("AMIRA", "sherpa")
+        )
+        ratio = f"{ours / theirs:.2f}" if theirs else "no stream of theirs"
+        lines.append(f"{precision}, the best of each: {ours} to {theirs}, ratio {ratio}; bar 1.5.")
+    return "\n\n".join([text, *lines])
 
 
 def _legacy(found: dict[str, Any]) -> str:
