@@ -1,6 +1,6 @@
 """Plain and speculative decoding of the same clips by turns, one thread: is the text the same, and what does it cost?
 
-    python experiments/012-speculative/measure.py [--clips N] [--corpus NAME]... [--errors RATE] [--output result.json]
+    python experiments/012-speculative/measure.py [--clips N] [--corpus NAME]... [--acoustic NAME]... [--errors RATE]
     python experiments/012-speculative/measure.py --lossless     every dev clip of the corpora: the text alone
 
 Both decoders get the same encoder output, and only their own part is timed; the draft is timed apart: `hear_ns` is the
@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from harness.corpus import load_corpus
+from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from harness.metrics.normalise import normalise
 from harness.metrics.wer import count_errors
@@ -42,11 +43,14 @@ TRIALS = {
     "ort@fp32": (("greedy", 3), ("beam", 3), ("beam", 5), ("text", 7)),
 }
 """For each variant of the attention model: where drafts come from, and tokens that one pass checks at most."""
-LOSSLESS = dict.fromkeys(("simd@int8", "simd@fp32"), (("beam", 6),))
+LOSSLESS_NAMES = ("simd@int8", "simd@fp32")
+LOSSLESS_TRIAL = (("beam", 6),)
 SOURCES: dict[str, dict[str, Any]] = {
     "greedy": {},
     "beam": {"width": 8, "lm": "build/languages/trained-4b7b6d5f570e9514.arpa"},
 }
+RESULT = Path(__file__).with_name("result.json")
+README = Path(__file__).with_name("README.md")
 CORPORA = ["shared:dev/librispeech", "shared:dev/commonvoice-v1", "shared:dev/speechocean762"]
 RESAMPLES = 2000
 
@@ -56,12 +60,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, help="clips of each corpus; 25, and all with --lossless, if not given")
     parser.add_argument("--corpus", action="append", help=f"a corpus; if none is named: {', '.join(CORPORA)}")
+    parser.add_argument("--acoustic", action="append", choices=TRIALS, help="a variant; all if none is named")
     parser.add_argument("--errors", type=float, help="damage this share of the words of the source 'text'")
     parser.add_argument("--lossless", action="store_true", help="all clips, the quick variants, the text alone")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--show", action="store_true", help="measure nothing: write the stored result's table")
     arguments = parser.parse_args()
-    trials = LOSSLESS if arguments.lossless else TRIALS
-    output = arguments.output or Path(__file__).with_name("lossless.json" if arguments.lossless else "result.json")
+    if arguments.show:
+        show()
+        return
+    names = arguments.acoustic or (LOSSLESS_NAMES if arguments.lossless else TRIALS)
+    trials = {name: LOSSLESS_TRIAL if arguments.lossless else TRIALS[name] for name in names}
+    output = arguments.output or (RESULT.with_name("lossless.json") if arguments.lossless else RESULT)
     with ExitStack() as stack:
         opened = Opened(stack, list(trials))
         rows = []
@@ -87,6 +97,8 @@ def main() -> None:
         result |= {"summary": lines, "clips": rows}
     output.write_text(json.dumps(result) + "\n", "utf-8")
     print("\n".join(table(lines)))
+    if output == RESULT:
+        show()
 
 
 class Opened:
@@ -222,6 +234,17 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
         for line in lines
     ]
     return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *rows]
+
+
+def all_tables(result: dict[str, Any]) -> dict[str, str]:
+    """The tables of the README by their markers."""
+    return {"speed-up": "\n".join(table(result["summary"]))}
+
+
+def show() -> None:
+    """Write the stored result's tables into the README."""
+    tables = all_tables(json.loads(RESULT.read_text("utf-8")))
+    README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from harness.corpus import load_corpus
+from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from harness.metrics.wer import WordErrors, corpus_wer, count_errors, paired_wer_difference
 from pipelines import registry
@@ -28,6 +29,8 @@ from pipelines.decode.rescore import RescoringDecoder
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 
+RESULT = Path(__file__).with_name("rescore.json")
+README = Path(__file__).with_name("README.md")
 CORPORA = ["shared:dev/librispeech", "shared:dev/commonvoice-v1", "shared:dev/speechocean762"]
 LM = "build/languages/trained-4b7b6d5f570e9514.arpa"
 SEARCHES: dict[str, dict[str, Any]] = {"beam": {"nbest": 8}, "beam with trigram": {"nbest": 8, "lm": LM}}
@@ -40,8 +43,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=60, help="clips of each corpus")
     parser.add_argument("--corpus", action="append", help=f"a corpus; if none is named: {', '.join(CORPORA)}")
     parser.add_argument("--acoustic", default="simd@fp32", help="how the attention model runs")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("rescore.json"))
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--show", action="store_true", help="measure nothing: write the stored result's table")
     arguments = parser.parse_args()
+    if arguments.show:
+        show()
+        return
     with ExitStack() as stack:
         parts: dict[str, Any] = {}
         context = Context(models_dir(), "moonshine-aed", 1, parts)
@@ -67,6 +74,8 @@ def main() -> None:
     }
     arguments.output.write_text(json.dumps(result) + "\n", "utf-8")
     print("\n".join(table(result["summary"])))
+    if arguments.output == RESULT:
+        show()
 
 
 def _row(clip: Any, aed: Any, ctc: Any, searches: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +149,17 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
             f"| {change[0]:+.1f} [{change[1]:+.1f}, {change[2]:+.1f}] |"
         )
     return ["| corpus | readings of | chosen | WER, % | change, points |", "|---|---|---|---|---|", *rows]
+
+
+def all_tables(result: dict[str, Any]) -> dict[str, str]:
+    """The tables of the README by their markers."""
+    return {"rescoring": "\n".join(table(result["summary"]))}
+
+
+def show() -> None:
+    """Write the stored result's tables into the README."""
+    tables = all_tables(json.loads(RESULT.read_text("utf-8")))
+    README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness.corpus import load_corpus
+from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from harness.metrics.wer import WordErrors, corpus_wer, count_errors, paired_wer_difference
 from pipelines import registry
@@ -27,6 +28,8 @@ from pipelines.contracts import AudioBatch, LogProbs
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 
+RESULT = Path(__file__).with_name("sweep.json")
+README = Path(__file__).with_name("README.md")
 CORPORA = [f"shared:dev/{name}" for name in ("librispeech", "commonvoice-v1", "speechocean762", "an4")]
 LM = "build/languages/trained-4b7b6d5f570e9514.arpa"
 TRIGRAM = {"lm": LM, "lm_weight": 0.5, "word_bonus": 1.5}
@@ -53,8 +56,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=30, help="clips of each corpus")
     parser.add_argument("--corpus", action="append", help=f"a corpus; if none is named: {', '.join(CORPORA)}")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("sweep.json"))
+    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--show", action="store_true", help="measure nothing: write the stored result's tables")
     arguments = parser.parse_args()
+    if arguments.show:
+        show()
+        return
     with ExitStack() as stack:
         parts: dict[str, Any] = {}
         context = Context(models_dir(), "moonshine-ctc", 1, parts)
@@ -87,7 +94,9 @@ def main() -> None:
         "clips": rows,
     }
     arguments.output.write_text(json.dumps(result) + "\n", "utf-8")
-    print("\n".join(table(result)))
+    print("\n".join(all_tables(result).values()))
+    if arguments.output == RESULT:
+        show()
 
 
 def _resident_mib() -> float:
@@ -152,8 +161,8 @@ def _three(value: Any, low: Any, high: Any) -> list[float]:
     return [round(float(each), 5) for each in (value, low, high)]
 
 
-def table(result: dict[str, Any]) -> list[str]:
-    """The tables of the README."""
+def table(result: dict[str, Any]) -> str:
+    """WER and cost of every decoder."""
     cases, memory = result["summary"]["cases"], result["memory_mib"]
     corpora = list(next(iter(cases.values()))["wer"])
     heads = [*(f"WER {name}" for name in corpora), "decode, ms a clip", "% of audio", "% of pipeline", "memory, MiB"]
@@ -163,11 +172,38 @@ def table(result: dict[str, Any]) -> list[str]:
         cells += [f"{line['median_ms']:.2f}", _percent(line["of_audio"], 2), _percent(line["of_pipeline"], 2)]
         lines.append(f"| {case} | {' | '.join(cells)} | {memory[case]:.0f} |")
     lines += [f"| {case} | {reason} |" + " |" * (len(heads) - 1) for case, reason in result["unavailable"].items()]
-    lines += ["", "| ratio | time | WER, points |", "|---|---|---|"]
+    return "\n".join(lines)
+
+
+def ratio_table(result: dict[str, Any]) -> str:
+    """Times of one decoder over another's, and what that does to WER."""
+    lines = ["| ratio | time | WER, points |", "|---|---|---|"]
     for name, ratio in result["summary"]["ratios"].items():
         value, low, high = ratio["time"]
         lines.append(f"| {name} | {value:.1f} [{low:.1f}, {high:.1f}] | {_percent(ratio['wer_change'], 2)} |")
-    return lines
+    return "\n".join(lines)
+
+
+def change_table(result: dict[str, Any]) -> str:
+    """The change of WER against greedy on the same utterances, in points."""
+    cases = result["summary"]["cases"]
+    corpora = list(next(iter(cases.values()))["change"])
+    lines = [f"| decoder | {' | '.join(corpora)} |", "|---" * (len(corpora) + 1) + "|"]
+    for case, line in cases.items():
+        if case != "greedy":
+            lines.append(f"| {case} | {' | '.join(_percent(line['change'][corpus], 1) for corpus in corpora)} |")
+    return "\n".join(lines)
+
+
+def all_tables(result: dict[str, Any]) -> dict[str, str]:
+    """The tables of the README by their markers."""
+    return {"sweep": table(result), "change": change_table(result), "ratios": ratio_table(result)}
+
+
+def show() -> None:
+    """Write the stored result's tables into the README."""
+    tables = all_tables(json.loads(RESULT.read_text("utf-8")))
+    README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
 
 
 def _percent(three: list[float], places: int) -> str:

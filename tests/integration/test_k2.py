@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from pipelines.contracts import LogProbs
 from pipelines.decode.k2 import grammar
-from pipelines.decode.k2.decoder import K2, K2Decoder
+from pipelines.decode.k2.decoder import K2, K2Decoder, python
 from pipelines.decode.k2.grammar import UNKNOWN_COST
 from pipelines.decode.kaldi import Kaldi, KaldiDecoder
 from pipelines.errors import AmiraError
@@ -159,3 +160,14 @@ def test_a_grammar_that_fits_no_word_of_the_graph_is_refused(tmp_path: Path) -> 
         grammar.load(str(tmp_path / "strange.arpa"), folder)
     with pytest.raises(AmiraError, match="does not exist"):
         grammar.load(str(tmp_path / "nothing.arpa"), folder)
+
+
+def test_a_device_that_is_not_there_is_named(decoders: tuple[K2Decoder, KaldiDecoder], tmp_path: Path) -> None:
+    probe = "import k2, torch, sys; sys.exit(k2.with_cuda and torch.cuda.is_available())"
+    if subprocess.run([str(python()), "-c", probe], check=False).returncode:
+        pytest.skip("there is a GPU that k2 can use")
+    graph = str(small_graph(tmp_path / "graphs").path)
+    context = Context(Path(), "synthetic", 1, {"acoustic": model()})
+    refused = pytest.raises(AmiraError, match=r"device 'cuda' cannot be had: .*Use device 'cpu'")
+    with refused, K2.open(context, graph=graph, device="cuda"):
+        pass

@@ -17,7 +17,11 @@ SCRIPTS = (
     "003-kernels/measure.py",
     "004-allocators/tables.py",
     "005-rival/tables.py",
+    "012-speculative/measure.py",
+    "012-speculative/rescore.py",
+    "013-reading/measure.py",
     "014-accuracy/measure.py",
+    "015-decoders/sweep.py",
     "016-streaming-speed/measure.py",
 )
 

@@ -141,6 +141,9 @@ def test_a_good_draft_saves_most_passes_and_a_bad_one_none() -> None:
         ("The cat sat.", "the cat sat", ""),
         ("The cat.", "the cat sat on", "Sat on."),
         ("A big cat", "a cat sat", "sat."),
+        ("", "yes the cat but the cat", "Yes, the cat, but the cat."),
+        ("Yes", "yes the cat but the cat", ", the cat, but the cat."),
+        ("Yes, the cat,", "yes the cat but the cat", "but the cat."),
         ("The", "cat sat", "sat."),  # a word in place of "cat" is likelier than one more
     ],
 )

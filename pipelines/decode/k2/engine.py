@@ -44,6 +44,9 @@ class Engine:
         import k2
         import torch
 
+        if device == "cuda" and not (k2.with_cuda and torch.cuda.is_available()):
+            has = "torch sees no GPU" if k2.with_cuda else "this k2 was built without CUDA"
+            raise RuntimeError(f"device 'cuda' cannot be had: {has}. Use device 'cpu'")
         self._k2, self._torch = k2, torch
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
