@@ -4,7 +4,7 @@ Each segment is cut where the rank-sum statistic of before against after is larg
 1979), if a permutation test says that chance does not make such a cut, and both parts are looked at again. Ranks,
 because a night on a busy machine must not count for more than any other night. The level of the test is divided by
 the number of tests at each depth, so that a flat history of any length is cut with at most the stated probability.
-The price: a new level is hardly ever seen before four runs have it.
+The price: a new level is hardly ever seen before four runs have it, in a history of ten runs not before five.
 """
 
 from __future__ import annotations

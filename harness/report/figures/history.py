@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from harness.report.figures.canvas import Canvas, bare, close_ticks, grid, heading, short, wrap
-from harness.report.numbers import number, times
+from harness.report.numbers import times
 from harness.report.style import ACCENT, INK, MUTED, NEUTRAL, WARM, Layout
 
 if TYPE_CHECKING:
@@ -76,5 +76,5 @@ def _strip(axes: Axes, case: dict[str, Any], runs: list[str], *, last: bool) -> 
     axes.set_yticks(ticks[:: max(1, len(ticks) // 2)], [short(tick) for tick in ticks[:: max(1, len(ticks) // 2)]])
     grid(axes, "y")
     ends = sorted({0, len(runs) - 1})
-    axes.set_xticks(ends if last else [], [f"run {number(each + 1)}" for each in ends] if last else [])
+    axes.set_xticks(ends if last else [], [f"run {each + 1}" for each in ends] if last else [])
     axes.tick_params(axis="x", labelcolor=MUTED)

@@ -53,15 +53,11 @@ def _made(empty: Section, cases: list[CaseVerdict], differences: list[str], conf
         lambda: "; ".join(f"{case.title}: {case.reason}" for case in shown),
     )
     worse = [case for case in cases if case.verdict in ("worse", "broken")]
-    finding = (
-        "; ".join(f"“{case.title}” is {case.verdict}: {case.reason}" for case in worse) + "."
-        if worse
-        else "No case is shown to be worse by its margin."
-    )
+    findings = tuple(f"“{case.title}” is {case.verdict}: {_reason(case, metrics)}." for case in worse)
     return replace(
         empty,
         about=f"{empty.about} The runs share no hour, so this says less than one run with both cases.",
-        findings=(finding,),
+        findings=findings or ("No case is shown to be worse by its margin.",),
         figures=(drawn,) if drawn else (),
         tables=(
             Table(
@@ -79,6 +75,12 @@ def _cells(case: CaseVerdict, metrics: list[str]) -> tuple[Cell, ...]:
     rows = [_row(case, metric) for metric in metrics]
     cells = [said(row).removeprefix(f"{row.metric} ") if row else "–" for row in rows]
     return case.title, Verdict(case.verdict), *cells
+
+
+def _reason(case: CaseVerdict, metrics: list[str]) -> str:
+    """The numbers of the table that are worse; stages and kernels stand in `amira compare`."""
+    worse = [said(row) for row in case.rows if row.judged and row.verdict == "worse" and row.metric in metrics]
+    return "; ".join(worse) or case.reason
 
 
 def _row(case: CaseVerdict, metric: str) -> Row | None:
