@@ -165,7 +165,7 @@ def _record(config: GateConfig, plan: str | None, pairs: int, planted: dict[str,
     from harness.gate.measure import two_sides
     from harness.side import BASELINE, CANDIDATE, Side
 
-    bench = _bench(config, plan)
+    bench = bench_of(config, plan)
     bench.plan = bench.plan.model_copy(update={"repeats": pairs})
     here = Side.here(bench.models_dir.absolute())
     sides = {BASELINE: replace(here, name=BASELINE), CANDIDATE: replace(here, slowdown=planted)}
@@ -196,13 +196,14 @@ def _result(
     from harness.gate import run
 
     if baseline is None:
-        return run.against_commit(config, _bench(config, plan), against or config.against, say)
+        return run.against_commit(config, bench_of(config, plan), against or config.against, say)
     if candidate is not None:
         return run.stored(config, baseline, candidate)
-    return run.against_stored(config, _bench(config, plan), baseline, _baselines())
+    return run.against_stored(config, bench_of(config, plan), baseline, _baselines())
 
 
-def _bench(config: GateConfig, plan: str | None) -> Bench:
+def bench_of(config: GateConfig, plan: str | None) -> Bench:
+    """Where to measure a plan, by default the configured one, with the configured repeats."""
     from harness.corpus import load_corpus
     from harness.gate.measure import Bench
     from harness.plan import find_plan, load_plan

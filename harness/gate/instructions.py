@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -67,12 +67,30 @@ def count(sides: Mapping[str, Side], wanted: Kernels) -> dict[str, Counted]:
         return dict(zip(sides, pool.map(lambda side: _count_side(side, wanted), sides.values()), strict=True))
 
 
-def _count_side(side: Side, wanted: Kernels) -> Counted:
+def again(
+    first: Mapping[str, Counted], sides: Mapping[str, Side], wanted: Kernels, names: Collection[str]
+) -> dict[str, Counted]:
+    """Count some kernels once more: their estimates join those that are there, so that a slip shows as a spread."""
+    found = {}
+    with ThreadPoolExecutor(len(sides)) as pool:
+        counts = pool.map(lambda side: _count_side(side, wanted, names), sides.values())
+        for side, second in zip(sides, counts, strict=True):
+            lacking = {**first[side].lacking, **second.lacking}
+            joined = {
+                name: [*values, *second.counts.get(name, [])]
+                for name, values in first[side].counts.items()
+                if name not in lacking
+            }
+            found[side] = Counted(joined, lacking)
+    return found
+
+
+def _count_side(side: Side, wanted: Kernels, only: Collection[str] | None = None) -> Counted:
     names = {
         f"{operation}:{how}": f"{operation} {how}"
         for operation in wanted.operations
         for how in wanted.implementations
-        if how in COUNTABLE
+        if how in COUNTABLE and (only is None or f"{operation} {how}" in only)
     }
     if not names:
         return Counted({}, {})

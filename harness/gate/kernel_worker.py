@@ -1,7 +1,9 @@
 """Times kernels on request: one request a line on stdin, one answer a line on stdout. Started as a file.
 
-An answer has nanoseconds for one call from Python, the fastest of several timings. Nothing of ours but `kernels` is
-imported: in another checkout's process, those are that checkout's.
+The first line is the list of kernels to come: they are loaded, and the answer is empty. Any other answer has the CPU
+time of one call from Python in nanoseconds, the fastest of several timings: a loop over arrays waits for nothing, and a
+neighbour that takes the processor away takes no CPU time. Nothing of ours but `kernels` is imported: in another
+checkout's process, those are that checkout's.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from time import perf_counter_ns
+from time import process_time_ns
 from typing import Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -24,20 +26,20 @@ Call = tuple[Callable[..., int], tuple[Any, ...]]
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     gc.disable()
-    calls: dict[tuple[str, str, str], Call] = {}
-    for line in sys.stdin:
-        request = json.loads(line)
+    calls: dict[tuple[str, ...], Call | str] = {}
+    for kernel in json.loads(sys.stdin.readline()):
         try:
-            key = (request["operation"], request["implementation"], request["size"])
-            if key not in calls:
-                calls[key] = _call(*key)
-            answer: dict[str, Any] = _time(*calls[key])
+            calls[tuple(kernel)] = _call(*kernel)
         except Exception as error:  # noqa: BLE001 - an older commit may lack anything; the parent says so
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), flush=True)
+            calls[tuple(kernel)] = f"{type(error).__name__}: {error}"
+    # Only now: both sides load at the same time, and are then timed in turns, on the same core.
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    print("{}", flush=True)
+    for line in sys.stdin:
+        call = calls[tuple(json.loads(line))]
+        print(json.dumps({"error": call} if isinstance(call, str) else _time(*call)), flush=True)
 
 
 def _call(operation: Any, implementation: Any, size: str) -> Call:
@@ -60,10 +62,10 @@ def _time(call: Callable[..., int], arguments: tuple[Any, ...]) -> dict[str, flo
 
 
 def _taken(call: Callable[..., int], arguments: tuple[Any, ...], times: int) -> int:
-    start = perf_counter_ns()
+    start = process_time_ns()
     for _ in range(times):
         call(*arguments)
-    return perf_counter_ns() - start
+    return process_time_ns() - start
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,20 +48,17 @@ class KernelProcess:
             env={**os.environ, **side.environment},
         )
 
-    def ask(self, **request: str) -> dict[str, Any]:
-        """One request, one answer; an answer may be an `error`.
-
-        Raises:
-            AmiraError: The process died.
-        """
+    def send(self, request: Sequence[Any]) -> None:
+        """Make a request; a process that is dead says so in its answer."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+
+    def answer(self) -> dict[str, Any]:
+        """The answer to the last request; it may be an `error`."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if not line:
             return {"error": f"the process ended with code {self._process.wait(END_S)}"}
         answer: dict[str, Any] = json.loads(line)
@@ -74,7 +71,8 @@ class KernelProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._process.stdin is not None:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
         try:
             self._process.wait(END_S)
         except subprocess.TimeoutExpired:
@@ -106,12 +104,16 @@ def measure(
         order = list(sides) if repeat % 2 == 0 else list(reversed(list(sides)))
         with ExitStack() as stack:
             running = {side: stack.enter_context(KernelProcess(sides[side])) for side in order}
+            for side in order:
+                running[side].send([[*name.split(" "), wanted.size] for name in names])
+            for side in order:
+                running[side].answer()
             for name in names:
-                operation, _, how = name.partition(" ")
                 for side in order:
                     if name in lacking:
                         continue
-                    answer = running[side].ask(operation=operation, implementation=how, size=wanted.size)
+                    running[side].send([*name.split(" "), wanted.size])
+                    answer = running[side].answer()
                     if "error" in answer:
                         lacking[name] = f"the {side} cannot run it: {answer['error']}"
                     else:
@@ -185,21 +187,24 @@ class WithKernels:
             return found
         if self._wanted.count and (problem := instructions.unavailable()) is not None:
             found[COUNTS_CASE] = Evidence(COUNTS_CASE, COUNTS_TITLE, problem=problem, unavailable=True)
-        elif self._wanted.count and (self._counted is None or self._changed()):
+        elif self._wanted.count and self._counted is None:
             self._say("kernels: counting instructions on both sides (half a minute on a quiet machine)")
             self._counted = instructions.count(self._sides, self._wanted)
+            if changed := self._changed():
+                self._say(f"kernels: counting again what changed: {', '.join(changed)}")
+                self._counted = instructions.again(self._counted, self._sides, self._wanted, changed)
         times, lacking = measure(self._sides, self._wanted, self._repeats, self._say)
         counts = None if self._counted is None else {side: row.counts for side, row in self._counted.items()}
         self._keep({"ns": times, "instructions": counts})
         found[CASE] = evidence(times, lacking, self._wanted, self._counted)
         return found
 
-    def _changed(self) -> bool:
-        """Whether the last count found a change, which a second one must confirm."""
+    def _changed(self) -> list[str]:
+        """The kernels of which the two counts differ, which a second count must confirm."""
         if self._counted is None:
-            return False
+            return []
         before, after = (self._counted[side].counts for side in (BASELINE, CANDIDATE))
-        return any(before[name] != after.get(name) for name in before)
+        return [name for name in before if name in after and before[name] != after[name]]
 
 
 def check(wanted: Kernels) -> None:

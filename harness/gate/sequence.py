@@ -2,7 +2,8 @@
 
 The first batch measures every case. A case that looks worse is measured again, and is red only where the fresh batch
 alone says the same of the same number; so a false alarm needs the same accident twice. A case that is unclear is
-measured again, too, and judged on everything it has. What is still open when the repeats or the time run out is
+measured again, too, and judged on everything it has. Instructions are counted twice at the first look where they differ
+at all, so their red needs no other batch. What is still open when the repeats or the time run out is
 unclear.
 """
 
@@ -19,6 +20,7 @@ from harness.gate.reconcile import reconciled
 
 Measure = Callable[[Collection[str] | None], Mapping[str, Evidence]]
 """Measures a batch of these cases, `None` for all: case to evidence."""
+COUNTED = "instructions "
 NOT_CONFIRMED = "not confirmed by a repeat"
 
 
@@ -75,7 +77,12 @@ BROKEN = "broken"
 def _open(case: CaseVerdict, confirmed: frozenset[str]) -> bool:
     if case.verdict == "broken":
         return BROKEN not in confirmed
-    return case.verdict == "unclear" or bool(case.worse() - confirmed)
+    return case.verdict == "unclear" or bool(_timed(case.worse()) - confirmed)
+
+
+def _timed(metrics: frozenset[str]) -> frozenset[str]:
+    """Those that noise may have made worse."""
+    return frozenset(name for name in metrics if not name.startswith(COUNTED))
 
 
 def _confirmed(before: CaseVerdict, fresh: CaseVerdict) -> frozenset[str]:
@@ -97,7 +104,7 @@ def _final(case: CaseVerdict, confirmed: frozenset[str]) -> CaseVerdict:
         return replace(case, reason=f"{case.reason} (there was no time to see whether it does so again)")
     rows = tuple(
         replace(row, verdict="unclear", note="; ".join(filter(None, (row.note, NOT_CONFIRMED))))
-        if row.verdict == "worse" and row.metric not in confirmed
+        if row.verdict == "worse" and row.metric in _timed(case.worse()) - confirmed
         else row
         for row in case.rows
     )
