@@ -73,6 +73,7 @@ def run_plan(
     reporter: Reporter,
     resume: Path | None = None,
     sides: Mapping[str, Side] | None = None,
+    budget_s: float | None = None,
 ) -> RunOutcome:
     """Measure every case of a plan.
 
@@ -87,6 +88,7 @@ def run_plan(
         reporter: Hears what happens.
         resume: Folder of an interrupted run of the same plan to continue.
         sides: The checkouts that the plan's cases name; none for a plan that is no comparison of checkouts.
+        budget_s: Seconds after which no further process is started, as if the user had stopped it then.
 
     Raises:
         NothingMeasuredError: The run ended without one sample; its folder says why.
@@ -115,6 +117,8 @@ def run_plan(
             recorder = Recorder.resume(resume)
         stack.enter_context(recorder)
         stop = stack.enter_context(Stop())
+        if budget_s is not None:
+            stack.enter_context(stop.after(budget_s))
         here = Side.here(models_dir.absolute())
         measurement = _Measurement(plan, here, sides or {}, scratch, recorder, reporter, stop, before)
         return measurement.run([entry for entry in entries if entry.unavailable_reason is None])

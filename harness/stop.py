@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
@@ -33,6 +34,20 @@ class Stop:
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    @contextmanager
+    def after(self, seconds: float) -> Iterator[None]:
+        """Ask to stop after so long, unless the block ends before."""
+        timer = threading.Timer(seconds, self._time_is_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _time_is_up(self) -> None:
+        self.requested = "the time is up"
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = f"interrupted by {signal.Signals(number).name}"

@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--red", type=int, default=1, help="gatings of the slower kernel")
     parser.add_argument("--green", type=int, default=20, help="gatings of the comment")
     parser.add_argument("--kernels", action="store_true", help="the kernels alone, without the plan's cases")
+    parser.add_argument("--operations", nargs="*", help="of the kernels only these; all that ci/gate.toml names")
     parser.add_argument("--commit", default="HEAD")
     parser.add_argument("--report", action="store_true", help="write pull-requests.md and measure nothing")
     options = parser.parse_args()
@@ -72,6 +73,9 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> None:
     """Run the gatings and keep each."""
     config = settings(None)
+    if options.operations:
+        kept = {name: stage for name, stage in config.kernels.operations.items() if name in options.operations}
+        config = config.model_copy(update={"kernels": config.kernels.model_copy(update={"operations": kept})})
     baseline = prepare(options.commit, ["moonshine-aed"], print)
     for what, times in zip(CHANGES, (options.red, options.green), strict=True):
         with tempfile.TemporaryDirectory(prefix="amira-pull-request-") as folder:
@@ -95,6 +99,8 @@ def measure(options: argparse.Namespace) -> None:
                         for row in case.rows
                         if row.judged and row.verdict == "unclear"
                     ),
+                    "notes": sorted({note for case in result.cases for note in case.notes}),
+                    "operations": sorted(config.kernels.operations),
                     "changes": {row.metric: round(row.change, 6) for case in result.cases for row in case.rows},
                 }
                 with RESULTS.open("a", encoding="utf-8") as file:

@@ -98,9 +98,11 @@ def save(
 @app.command()
 def calibrate(
     run: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Use the pairs of this recorded run, and measure nothing.")
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Use the pairs of these recorded runs together, and measure nothing."),
     ] = None,
     pairs: Annotated[int, typer.Option(min=2, help="Pairs of fresh processes to record.")] = 48,
+    minutes: Annotated[float | None, typer.Option(min=0.1, help="Stop recording after so long.")] = None,
     simulations: Annotated[int, typer.Option(min=1, help="Gatings to play through for each row.")] = 1000,
     plant: Annotated[
         list[str] | None,
@@ -118,7 +120,8 @@ def calibrate(
 ) -> None:
     """Measure how often the gate is wrong: this checkout against itself, and with planted slowdowns and word errors.
 
-    Examples:  amira gate calibrate    amira gate calibrate --plant decode=1.05 --pairs 32
+    Examples:  amira gate calibrate --pairs 400 --minutes 10    amira gate calibrate --plant decode=1.05 --pairs 32
+    amira gate calibrate --run MONDAY --run TUESDAY -o reports/calibration
     """
     from json import dumps
 
@@ -130,7 +133,11 @@ def calibrate(
     if accuracy is not None:
         name, _, case = accuracy.rpartition(":")
         errors = (open_run(find_run(name)), case)
-    recorded = open_run(find_run(run)) if run else _record(guarded, plan, pairs, _planted(plant or []))
+    recorded = (
+        [open_run(find_run(name)) for name in run]
+        if run
+        else [_record(guarded, plan, pairs, _planted(plant or []), minutes)]
+    )
     found = calibration(recorded, guarded, simulations=simulations, accuracy=errors)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -158,7 +165,7 @@ def _planted(words: list[str]) -> dict[str, float]:
     return found
 
 
-def _record(config: GateConfig, plan: str | None, pairs: int, planted: dict[str, float]) -> Run:
+def _record(config: GateConfig, plan: str | None, pairs: int, planted: dict[str, float], minutes: float | None) -> Run:
     """This checkout against itself, the candidate slowed down where that is asked for."""
     from dataclasses import replace
 
@@ -169,7 +176,8 @@ def _record(config: GateConfig, plan: str | None, pairs: int, planted: dict[str,
     bench.plan = bench.plan.model_copy(update={"repeats": pairs})
     here = Side.here(bench.models_dir.absolute())
     sides = {BASELINE: replace(here, name=BASELINE), CANDIDATE: replace(here, slowdown=planted)}
-    return bench.batch(tuple(side for case in bench.plan.cases for side in two_sides(case)), sides)
+    budget_s = None if minutes is None else 60 * minutes
+    return bench.batch(tuple(side for case in bench.plan.cases for side in two_sides(case)), sides, budget_s)
 
 
 def _baselines() -> Path:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from harness import stats
-from harness.gate.accuracy import accuracy_effects
+from harness.gate.accuracy import ALL, accuracy_effects
 from harness.gate.config import GateConfig
 from harness.gate.evidence import Effect, Evidence, Metric, Paired
 from harness.gate.result import Result
@@ -106,9 +106,11 @@ def accuracy_table(run: Run, case: str, config: GateConfig, times: int, seed: in
     """
     texts = measured_cases(run)[case].texts()
     rng = np.random.default_rng(seed)
-    words = {row.corpus: 0 for row in run.utterances.values()}
+    words: dict[str, int] = {}
     for row in run.utterances.values():
-        words[row.corpus] += len((row.text or "").split())
+        words[row.corpus] = words.get(row.corpus, 0) + len((row.text or "").split())
+    if len(words) > 1:
+        words[ALL] = sum(words.values())
     caught: Counter[tuple[str, float, str]] = Counter()
     for loss in LOSSES:
         for _ in range(times):

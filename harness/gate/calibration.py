@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.gate.baselines import check_comparable
 from harness.gate.calibrate import accuracy_table, outcome, pairs, real, speed_table
 from harness.gate.config import GateConfig
+from harness.gate.evidence import Evidence
 from harness.gate.sides import together
 from harness.store import Run
 from pipelines.errors import AmiraError, NothingMeasuredError
@@ -15,7 +17,7 @@ SCHEMA_VERSION = 1
 
 
 def calibration(
-    recorded: Run,
+    recorded: Sequence[Run],
     config: GateConfig,
     *,
     simulations: int,
@@ -26,7 +28,8 @@ def calibration(
     """False alarms and power of the gate on the machine of a recorded run.
 
     Args:
-        recorded: A run of this checkout against itself (`amira gate calibrate` makes one).
+        recorded: Runs of this checkout against itself (`amira gate calibrate` makes one), of one machine: their pairs
+            are taken together.
         config: The gate's configuration.
         simulations: Gatings to play through for each row.
         seed: Of the draws.
@@ -37,24 +40,27 @@ def calibration(
         NothingMeasuredError: The run has no pairs.
         AmiraError: It has fewer than a batch of them.
     """
-    evidence = [row for row in together(recorded) if row.problem is None]
+    names = ", ".join(run.manifest.run for run in recorded)
+    for run in recorded[1:]:
+        check_comparable(recorded[0].manifest.fingerprint, run.manifest.fingerprint)
+    evidence = _joined(recorded)
     if not evidence:
         raise NothingMeasuredError(
-            f"run '{recorded.manifest.run}' has no case that was measured on two sides. "
-            "Record one: amira gate calibrate"
+            f"run '{names}' has no case that was measured on two sides. Record one: amira gate calibrate"
         )
     repeats = min(pairs(row) for row in evidence)
     if repeats < 2 * config.repeats.batch:
         raise AmiraError(
-            f"run '{recorded.manifest.run}' has {repeats} pairs, a calibration needs at least two batches of "
-            f"{config.repeats.batch}. Record more with --pairs."
+            f"run '{names}' has {repeats} pairs, a calibration needs at least two batches of "
+            f"{config.repeats.batch}. Record more with --pairs, and longer with --minutes."
         )
-    planted = {name: dict(code["slowdown"]) for name, code in recorded.manifest.sides.items() if code.get("slowdown")}
+    manifest = recorded[0].manifest
+    planted = {name: dict(code["slowdown"]) for name, code in manifest.sides.items() if code.get("slowdown")}
     kept = outcome("pairs in their order", real(evidence, config))
-    facts = recorded.manifest.fingerprint
+    facts = manifest.fingerprint
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": recorded.manifest.run,
+        "run": names,
         "machine": {"cpu": facts.get("cpu", {}).get("model"), "cores": facts.get("cpu", {}).get("cores")},
         "pairs": repeats,
         "config": config.model_dump(mode="json"),
@@ -64,6 +70,15 @@ def calibration(
         "accuracy_run": accuracy[0].manifest.run if accuracy else None,
         "accuracy": accuracy_table(*accuracy, config, accuracy_times, seed) if accuracy else [],
     }
+
+
+def _joined(runs: Sequence[Run]) -> list[Evidence]:
+    """The evidence of each case over all runs; a case that one of them could not measure is left out."""
+    found: dict[str, Evidence] = {}
+    for place, run in enumerate(runs):
+        rows = {row.case: row for row in together(run) if row.problem is None}
+        found = rows if place == 0 else {name: row.joined(rows[name]) for name, row in found.items() if name in rows}
+    return list(found.values())
 
 
 def markdown(found: Mapping[str, Any]) -> str:

@@ -96,7 +96,8 @@ class AccuracyEffect:
 
     Attributes:
         value: The difference, a fraction.
-        low: Lower end of its 95 % interval over speakers; `None` where one utterance allows none.
+        low: Lower end of its interval over speakers, as sure as `harness.gate.accuracy.CONFIDENCE`; `None` where one
+            utterance allows none.
         high: Upper end.
         utterances: How many have a reference on both sides.
         changed: How many texts differ between the sides.

@@ -32,7 +32,7 @@ CPU = "haswell"
 COUNTABLE = ("numpy", "scalar", "avx2")
 """Implementations that valgrind can run."""
 NO_AVX512 = "valgrind cannot run AVX-512; the AVX2 kernel of the same source is counted"
-TIMEOUT_S = 240.0
+TIMEOUT_S = 600.0
 FILE = "counts"
 
 Counts = dict[str, list[float]]

@@ -41,8 +41,15 @@ class Bench:
     reporter: Callable[[], Reporter]
     runs: list[str] = field(default_factory=list)
 
-    def batch(self, cases: tuple[Case, ...], sides: Mapping[str, Side] | None = None) -> Run:
+    def batch(
+        self, cases: tuple[Case, ...], sides: Mapping[str, Side] | None = None, budget_s: float | None = None
+    ) -> Run:
         """Measure these cases; a run in which nothing could be measured is opened like any other.
+
+        Args:
+            cases: The plan's, or sides of them.
+            sides: The checkouts that they name.
+            budget_s: See `run_plan`; what was measured by then is the run.
 
         Raises:
             KeyboardInterrupt: The user stopped it.
@@ -56,6 +63,7 @@ class Bench:
                 runs_dir=self.runs_dir,
                 reporter=self.reporter(),
                 sides=sides,
+                budget_s=budget_s,
             )
         except NothingMeasuredError as error:
             if error.run is None:
@@ -63,7 +71,7 @@ class Bench:
             path = error.run
         else:
             path = outcome.path
-            if outcome.status == "interrupted":
+            if outcome.status == "interrupted" and budget_s is None:
                 raise KeyboardInterrupt
         self.runs.append(path.name)
         return open_run(path)

@@ -22,7 +22,7 @@ class Row:
         metric: Such as `latency`, `stage decode`, `kernel pcm16 avx2` or `wer dev`.
         unit: `fraction` (0.05 is 5 % more), or `points` of word error rate.
         change: Candidate against baseline; above 0 is worse.
-        low: Lower end of the 95 % interval, `None` where there is none.
+        low: Lower end of the interval, 95 % (of word errors 99 %); `None` where there is none.
         high: Upper end.
         margin: What counts as worse.
         verdict: What follows.

@@ -104,11 +104,6 @@ def _problem(side: str, run: Run, entry: CaseEntry | None, case: Measured | None
     if entry is None:
         return f"the {side} does not have this case"
     if case is not None:
-        backwards = sum(
-            row.latency_ns <= 0 or min(row.stages_ns.values(), default=0) < 0 for row in case.steady.values()
-        )
-        if backwards:
-            return f"the clock of the {side} stood still or went backwards in {backwards} samples, so no time is known"
         return None
     if entry.unavailable_reason is not None:
         return f"the {side} cannot run here: {entry.unavailable_reason}"

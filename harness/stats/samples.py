@@ -122,7 +122,12 @@ def quantile_interval(values: npt.ArrayLike, quantile: float) -> Interval:
 
 
 def blocked_rate_interval(
-    amounts: npt.ArrayLike, sizes: npt.ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
+    amounts: npt.ArrayLike,
+    sizes: npt.ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """Amounts over sizes, e.g. word errors over words, and its BCa interval that draws whole blocks.
 
@@ -133,6 +138,7 @@ def blocked_rate_interval(
         sizes: Of each block, e.g. the words that the speaker read: (blocks,), together above 0.
         resamples: Draws.
         seed: Of the draws.
+        confidence: Of the interval.
 
     Returns:
         The interval; not a number at its ends where one block allows none.
@@ -157,7 +163,7 @@ def blocked_rate_interval(
     pulls = left_out.mean() - left_out
     spread = float((pulls**2).sum())
     acceleration = float((pulls**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    tails = np.asarray(norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]))
+    tails = np.asarray(norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2]))
     levels = np.asarray(norm.cdf(bias + (bias + tails) / (1 - acceleration * (bias + tails))))
     ends = np.quantile(rates, levels)
     return Interval(value, float(ends[0]), float(ends[1]))

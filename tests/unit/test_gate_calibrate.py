@@ -61,9 +61,18 @@ def test_planted_word_errors_are_caught_and_other_errors_are_not(tmp_path: Path)
     assert rows[1.0]["worse"]["value"] + rows[1.0]["unclear"]["value"] == 1
 
 
+def test_a_point_that_small_corpora_leave_unclear_shows_in_all_of_them_together(tmp_path: Path) -> None:
+    case = FakeCase("a", "A", 0.05, slip=0.01)
+    corpora = ("one", "two", "three", "four")
+    run = open_run(write_run(tmp_path, FakeRun((case,), repeats=1, utterances=480, speakers=None, corpora=corpora)))
+    rows = {(row["corpus"], row["planted_points"]): row for row in accuracy_table(run, "a", CONFIG, 8, 0)}
+    assert rows["all corpora", 1.0]["worse"]["value"] == 1
+    assert all(rows[corpus, 0.0]["worse"]["value"] == 0 for corpus in (*corpora, "all corpora"))
+
+
 def test_a_run_without_sides_cannot_calibrate(tmp_path: Path) -> None:
     with pytest.raises(NothingMeasuredError, match="no case that was measured on two sides"):
-        calibration(open_run(write_run(tmp_path)), CONFIG, simulations=1)
+        calibration([open_run(write_run(tmp_path))], CONFIG, simulations=1)
 
 
 def test_the_document_says_pairs_and_intervals() -> None:
