@@ -23,6 +23,8 @@ HUGE = 2 << 20
 """Bytes of a huge page on x86-64 and, with 4 KiB base pages, on 64-bit Arm."""
 _MADV_HUGEPAGE = 14
 _MADV_COLLAPSE = 25
+_FOR_NOW = (errno.ENOMEM, errno.EAGAIN, errno.EBUSY)
+"""What a kernel that can do it says while it has no huge page to spare."""
 Range = tuple[int, int]
 
 
@@ -54,7 +56,7 @@ class HugePages(Variant):
             view = ctypes.c_char.from_buffer(probe)
             code = _collapse(*_aligned(ctypes.addressof(view), ctypes.addressof(view) + 2 * HUGE))
             del view
-        if code == 0:
+        if code == 0 or code in _FOR_NOW:
             return None
         return Unavailable(
             f"the kernel does not collapse memory onto huge pages ({os.strerror(code)})",

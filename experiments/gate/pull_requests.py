@@ -1,9 +1,9 @@
 """Two pull requests that the gate must tell apart: `python experiments/gate/pull_requests.py`.
 
-One makes one kernel a tenth slower: `kernels/argmax.py` searches one row in nine twice. The other changes a comment of
-that file. Each is a copy of the checked-out commit with that one edit, and is gated against the commit as `amira gate`
-does it, with `ci/gate.toml`: the first `--red` times, the second `--green` times. Every gating is a line of
-`pull-requests.jsonl`, appended as it ends; `--report` writes `pull-requests.md` from them.
+One makes one kernel a tenth slower: the scalar one of `kernels/argmax.py` searches one row in nine twice. The other
+changes a comment of that file. Each is a copy of the commit with that one edit, and is gated against the commit as
+`amira gate` does it, with `ci/gate.toml`: the first `--red` times, the second `--green` times. Every gating is a line
+of `pull-requests.jsonl`, appended as it ends; `--report` writes `pull-requests.md` from them.
 
 With `--kernels` the plan's cases are left out: a gating then takes a minute and less.
 """

@@ -1,5 +1,8 @@
 """Huge pages: which mappings are moved, and that they really are."""
 
+import errno
+import sys
+
 import numpy as np
 import pytest
 
@@ -34,3 +37,14 @@ def test_a_large_array_is_moved_and_keeps_its_values() -> None:
     array = np.arange(16 << 20, dtype=np.int32)
     assert pages.collapse_all() >= 60 << 20
     assert (array == np.arange(16 << 20)).all()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="MADV_COLLAPSE is Linux's")
+@pytest.mark.parametrize(
+    ("code", "can"), [(0, True), (errno.ENOMEM, True), (errno.EAGAIN, True), (errno.EINVAL, False)]
+)
+def test_a_machine_that_is_short_of_huge_pages_for_now_has_them(
+    code: int, can: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "_collapse", lambda *_: code)
+    assert (pages.HugePages.available() is None) == can
