@@ -55,7 +55,7 @@ class SpeculativeOptions(DraftOptions):
         draft_tokens: Tokens that one pass checks at most.
     """
 
-    draft_tokens: int = Field(default=5, ge=1, le=64)
+    draft_tokens: int = Field(default=6, ge=1, le=64)
 
 
 @dataclass(frozen=True, slots=True)
