@@ -6,7 +6,7 @@ VENV := .venv
 AMIRA := $(VENV)/bin/amira
 READY := $(VENV)/.ready
 
-.PHONY: help setup models bench serve gate performance notebooks test lint k2 browser typescript lock clean
+.PHONY: help setup models bench serve gate performance notebooks test lint k2 gpu browser typescript lock clean
 
 help: ## Show this help.
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: setup ## Check formatting, lint, types and import directions.
 
 k2: setup ## Set up the real k2 for decoder/k2, apart from .venv (3.4 GB, prints its size first).
 	scripts/k2.sh $(VENV)
+
+gpu: setup ## Measure the GPU of this machine; without one, say so and end with 4.
+	scripts/gpu.sh $(VENV)
 
 browser:
 	scripts/browser.sh

@@ -10,8 +10,10 @@ from harness.commands import (
     bench,
     compare,
     corpus,
+    engines,
     env,
     gate,
+    gpu,
     graph,
     history,
     ledger,
@@ -57,6 +59,8 @@ cli.command("bench")(bench.bench)
 cli.command("report")(report.report)
 cli.command("compare")(compare.compare)
 cli.add_typer(gate.app, name="gate")
+cli.add_typer(engines.app, name="engines")
+cli.command("gpu")(gpu.gpu)
 cli.command("profile")(profile.profile)
 cli.command("load")(load.load)
 cli.command("serve", context_settings=serve.SETTINGS)(serve.serve)

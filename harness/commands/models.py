@@ -64,7 +64,7 @@ def calibrate(
     heard = [np.frombuffer(clip.pcm16(), "<i2").astype(np.float32) / np.float32(32_768) for clip in chosen]
     found = calibrate_model(forms, corpus, heard, say)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(found.model_dump_json(indent=1) + "\n", "utf-8")
+    path.write_text(found.model_dump_json() + "\n", "utf-8")
     say(f"{path.name} written; build the models with it: amira models build")
     if json:
         print_json(found.model_dump(mode="json", exclude={"ranges", "factors", "native"}))

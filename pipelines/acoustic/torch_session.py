@@ -46,6 +46,7 @@ class TorchSession:
         self._device, self._compiled = device, compiled
         self._inputs, self._outputs = ([_described(each) for each in side] for side in (graph.input, graph.output))
         self._ready: dict[tuple[Any, ...], _Ready] = {}
+        self._marks: list[Any] = []
 
     def get_inputs(self) -> list[Tensor]:
         """What goes in."""
@@ -78,6 +79,10 @@ class TorchSession:
                 raise ValueError(f"output '{name}' is {tuple(pinned.shape)}, the array for it {shape}")
             ctypes.memmove(address, pinned.data_ptr(), math.prod(shape) * dtype.itemsize)
 
+    def device_ms(self) -> float | None:
+        """What the last run took on the device, copies included, between CUDA events; `None` on a CPU."""
+        return float(self._marks[0].elapsed_time(self._marks[1])) if self._marks else None
+
     def close(self) -> None:
         """Give the device's memory back."""
         self._ready.clear()
@@ -106,13 +111,20 @@ class TorchSession:
             outputs = [_contiguous(value) for value in call(*inputs)]
         made = [torch.empty_like(value, device="cpu", pin_memory=True) for value in outputs]
 
+        event: Any = torch.cuda.Event
+        marks = [event(enable_timing=True) for _ in range(2)]
+        self._marks = marks
+
         def start() -> None:
+            marks[0].record()
             for device, host in zip(inputs, given, strict=True):
                 device.copy_(host, non_blocking=True)
             graph.replay()
             for host, device in zip(made, outputs, strict=True):
                 host.copy_(device, non_blocking=True)
+            marks[1].record()
             torch.cuda.current_stream().synchronize()
+            self._marks = marks
 
         return _Ready(inputs, outputs, given, made, start)
 

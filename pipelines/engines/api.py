@@ -6,6 +6,7 @@ typed with every version. RTX builds for the compute capabilities that it is tol
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -59,6 +60,28 @@ class Api:
             return ()
         names = (name for name in dir(self.module.ComputeCapability) if name.startswith("SM"))
         return tuple(sorted((name.lower() for name in names), key=lambda name: int(name[2:])))
+
+    @property
+    def keeps_timings(self) -> bool:
+        """Whether it has a timing cache: RTX chooses its kernels on the user's machine."""
+        return self.kind == "tensorrt"
+
+    def logger(self) -> Any:
+        """One that writes errors to stderr: the library's own writes to stdout."""
+        module = self.module
+
+        class Log(module.ILogger):  # type: ignore[misc, name-defined]
+            """Errors alone."""
+
+            def __init__(self) -> None:
+                module.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                """See TensorRT's `ILogger`."""
+                if severity in (module.ILogger.Severity.INTERNAL_ERROR, module.ILogger.Severity.ERROR):
+                    print(f"{module.__name__}: {message}", file=sys.stderr)
+
+        return Log()
 
     def network_flags(self) -> int:
         """Strong typing, where it has to be asked for."""

@@ -102,7 +102,7 @@ def engine(
 def build(onnx_file: Path, api: Api, profile: Profile, options: Options, timing_cache: Path) -> bytes:
     """Parse and compile; see `engine`."""
     trt = api.module
-    logger = trt.Logger(trt.Logger.ERROR)
+    logger = api.logger()
     builder = trt.Builder(logger)
     network = builder.create_network(api.network_flags())
     parser = trt.OnnxParser(network, logger)
@@ -115,8 +115,9 @@ def build(onnx_file: Path, api: Api, profile: Profile, options: Options, timing_
         given = network.get_input(index)
         sizes.set_shape(given.name, *profile.shapes(tuple(given.shape)))
     config.add_optimization_profile(sizes)
-    cache = config.create_timing_cache(timing_cache.read_bytes() if timing_cache.is_file() else b"")
-    if cache is not None:
+    cache = None
+    if api.keeps_timings:
+        cache = config.create_timing_cache(timing_cache.read_bytes() if timing_cache.is_file() else b"")
         config.set_timing_cache(cache, ignore_mismatch=True)
     made = builder.build_serialized_network(network, config)
     if made is None:

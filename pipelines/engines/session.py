@@ -71,7 +71,8 @@ class EngineSession:
         self._cuda = runtime
         self._check(*runtime.cudaFree(0))  # makes the context, and finds out whether driver and GPU are usable
         trt = api.module
-        self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._logger = api.logger()
+        self._runtime = trt.Runtime(self._logger)
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
             raise AmiraError(
@@ -84,6 +85,7 @@ class EngineSession:
         self._stream = self._check(*runtime.cudaStreamCreate())
         self._places: dict[str, _Place] = {}
         self._graphs: dict[tuple[Any, ...], Any] = {}
+        self._marks = [self._check(*runtime.cudaEventCreate()) for _ in range(2)]
         self._tensors = {
             mode: [self._described(name, trt) for name in self._names() if self._engine.get_tensor_mode(name) == mode]
             for mode in (trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT)
@@ -117,10 +119,17 @@ class EngineSession:
             self._launch(binding)  # once outside a graph: TensorRT sets up what depends on shapes
             self._check(*self._cuda.cudaStreamSynchronize(self._stream))
             self._graphs[shapes] = self._captured(binding)
+        start, end = self._marks
+        self._check(*self._cuda.cudaEventRecord(start, self._stream))
         self._check(*self._cuda.cudaGraphLaunch(self._graphs[shapes], self._stream))
+        self._check(*self._cuda.cudaEventRecord(end, self._stream))
         self._check(*self._cuda.cudaStreamSynchronize(self._stream))
         for name, (address, shape, dtype) in binding.outputs.items():
             _copy(address, self._places[name].host, math.prod(shape) * dtype.itemsize)
+
+    def device_ms(self) -> float:
+        """What the last run took on the device, copies included, between CUDA events."""
+        return float(self._check(*self._cuda.cudaEventElapsedTime(*self._marks)))
 
     def close(self) -> None:
         """Give the GPU's memory back."""
@@ -129,6 +138,8 @@ class EngineSession:
             self._cuda.cudaFree(place.device)
             self._cuda.cudaFreeHost(place.host)
         self._places = {}
+        for mark in self._marks:
+            self._cuda.cudaEventDestroy(mark)
         self._cuda.cudaStreamDestroy(self._stream)
 
     def _captured(self, binding: Binding) -> Any:

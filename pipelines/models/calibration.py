@@ -61,7 +61,7 @@ class Calibration(BaseModel):
         factors: Norm to what its channels are divided by.
         float32: Products that stay FP32.
         sweep: Each product alone in INT8.
-        native: Smallest and largest value of tensors, by ONNX Runtime's calibrator, for `int8-static`.
+        native: Ranges by ONNX Runtime's own calibrator, for `int8-static`.
         together: Each rule with all products in INT8, and `chosen`: the rule and products that are used.
     """
 
@@ -75,7 +75,7 @@ class Calibration(BaseModel):
     rules: dict[str, Rule]
     factors: dict[str, list[float]]
     float32: tuple[str, ...]
-    native: dict[str, tuple[float, float]]
+    native: native.Ranges
     sweep: dict[Rule, dict[str, Distance]]
     together: dict[str, Distance]
 

@@ -20,7 +20,8 @@ from pipelines.models.graph import float_linear
 from pipelines.models.hear import Listener
 from pipelines.models.moonshine import Float32
 
-Ranges = dict[str, tuple[float, float]]
+Ranges = dict[str, tuple[float, float, float, float]]
+"""Product to the smallest and largest value of its input, then of its output."""
 
 
 def dynamic_model(model: Any, products: Collection[str]) -> Any:
@@ -29,7 +30,7 @@ def dynamic_model(model: Any, products: Collection[str]) -> Any:
 
     with _files(model) as (given, made):
         quantize_dynamic(given, made, ["MatMul"], per_channel=True, weight_type=QuantType.QInt8,
-                         nodes_to_quantize=_nodes(model, products))  # fmt: skip
+                         nodes_to_quantize=[node.name for node in _nodes(model, products).values()])  # fmt: skip
         return _loaded(made)
 
 
@@ -37,12 +38,13 @@ def static_model(model: Any, products: Collection[str], ranges: Mapping[str, Seq
     """`quantize_static`: unsigned activations with zero points, ranges from `static_ranges`."""
     from onnxruntime.quantization import QuantType, quantize_static
 
+    nodes = _nodes(model, products)
     with _files(model) as (given, made):
         cache = made.with_name("ranges.json")
-        cache.write_text(_cache(ranges), "utf-8")
+        cache.write_text(_cache(nodes, ranges), "utf-8")
         quantize_static(given, made, None, per_channel=True, activation_type=QuantType.QUInt8,
-                        weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"],
-                        nodes_to_quantize=_nodes(model, products), calibration_cache_path=cache)  # fmt: skip
+                        weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"], calibration_cache_path=cache,
+                        nodes_to_quantize=[node.name for node in nodes.values()])  # fmt: skip
         return _loaded(made)
 
 
@@ -69,22 +71,20 @@ def static_ranges(forms: Forms, clips: Sequence[Float32]) -> Ranges:
         )
         calibrator.collect_data(Reader())
         found = calibrator.compute_data()
-    nodes = _nodes(model, forms.products())
-    taken = {name for node in model.graph.node if node.name in nodes for name in (*node.input, *node.output)}
     ranges: Ranges = {}
-    for name, data in found.items():
-        if name in taken:
-            low, high = (float(np.ravel(value)[0]) for value in data.range_value)
-            ranges[name] = (float(f"{low:.6g}"), float(f"{high:.6g}"))
+    for name, node in _nodes(model, forms.products()).items():
+        edges = [np.ravel(edge)[0] for end in (node.input[0], node.output[0]) for edge in found[end].range_value]
+        low, high, least, most = (float(f"{edge:.6g}") for edge in edges)
+        ranges[name] = (low, high, least, most)
     return ranges
 
 
-def _nodes(model: Any, products: Collection[str]) -> list[str]:
-    """The nodes that multiply by one of those weights."""
-    return [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in products]
+def _nodes(model: Any, products: Collection[str]) -> dict[str, Any]:
+    """The nodes that multiply by one of those weights, by the weight's name."""
+    return {node.input[1]: node for node in model.graph.node if node.op_type == "MatMul" and node.input[1] in products}
 
 
-def _cache(ranges: Mapping[str, Sequence[float]]) -> str:
+def _cache(nodes: Mapping[str, Any], ranges: Mapping[str, Sequence[float]]) -> str:
     """The ranges as ONNX Runtime stores them."""
     from onnxruntime.quantization.calibrate import (
         CalibrationCacheEncoder,
@@ -93,10 +93,11 @@ def _cache(ranges: Mapping[str, Sequence[float]]) -> str:
         TensorsData,
     )
 
-    data = {
-        name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
-        for name, (low, high) in ranges.items()
-    }
+    data = {}
+    for name, node in nodes.items():
+        low, high, least, most = np.array(ranges[name], np.float32)
+        data[node.input[0]] = TensorData(lowest=low, highest=high)
+        data[node.output[0]] = TensorData(lowest=least, highest=most)
     stored = TensorsData(CalibrationMethod.MinMax, data).to_dict() | {"smooth_quant": False}
     return json.dumps(stored, cls=CalibrationCacheEncoder)
 

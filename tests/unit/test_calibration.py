@@ -128,4 +128,4 @@ def test_a_product_without_a_range_stays_as_it_is() -> None:
     model = write(Weights(), qdq_linear({"layers.0.mlp.fc1.MatMul": 3.0}))
     assert sum(node.op_type == "QuantizeLinear" for node in model.graph.node) == 1
     ranges = native.static_ranges(FORMS, CLIPS[:2])
-    assert all(low < high for low, high in ranges.values())
+    assert all(low < high and least < most for low, high, least, most in ranges.values())

@@ -1,0 +1,103 @@
+"""What each precision of the streaming model gains at its chunk: steps of all forms, interleaved, on one core.
+
+    python experiments/018-precision/measure.py            # measures and writes result.json
+    python experiments/018-precision/measure.py --show     # prints the table of result.json
+
+Every round runs each form once in an order of its own; a ratio is the median over rounds of FP32's time over the
+form's, its interval a bootstrap over rounds. The numbers of the steps are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import numpy as np
+
+from harness.fingerprint import fingerprint
+from pipelines import registry
+from pipelines.contracts import AudioBatch
+from pipelines.errors import AmiraError
+from pipelines.paths import models_dir
+from pipelines.registry import Context
+
+RESULT = Path(__file__).with_name("result.json")
+MODEL = "stream-ctc-server"
+BASE = "ort@fp32"
+FORMS = (
+    BASE, "ort@plain", "ort@fp16", "ort@fp16-autocast", "ort@int8", "ort@int8-qdq", "ort@int8-dynamic",
+    "ort@int8-static", "tensorrt@fp16", "tensorrt@int8", "torch-cuda@fp16", "torch-cuda@bf16",
+)  # fmt: skip
+ROUNDS = 400
+
+
+def main() -> None:
+    """Measure, or show what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--show", action="store_true", help="print the stored result")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes, or is read from")
+    arguments = parser.parse_args()
+    if not arguments.show:
+        arguments.out.write_text(json.dumps(measure(arguments.rounds)) + "\n", "utf-8")
+    show(json.loads(arguments.out.read_text("utf-8")))
+
+
+def measure(rounds: int) -> dict[str, Any]:
+    """Times of every form in every round, in nanoseconds, and the reasons of those that cannot run here."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-1:])
+    rng = np.random.default_rng(0)
+    with ExitStack() as stack:
+        calls, missing = {}, {}
+        for form in FORMS:
+            try:
+                calls[form] = _step(_open(stack, form), rng)
+            except AmiraError as error:
+                missing[form] = str(error)
+        for call in calls.values():
+            for _ in range(20):  # until the window of the past is full
+                call()
+        times: dict[str, list[int]] = {form: [] for form in calls}
+        for _ in range(rounds):
+            for form in rng.permutation(list(calls)):
+                started = perf_counter_ns()
+                calls[form]()
+                times[form].append(perf_counter_ns() - started)
+    print_ = fingerprint(models_dir(), [MODEL])
+    return {"fingerprint": print_, "model": MODEL, "rounds": rounds, "times_ns": times, "missing": missing}
+
+
+def _open(stack: ExitStack, form: str) -> Any:
+    context = Context(models_dir(), MODEL, 1, {})
+    for axis, name in (("memory", "pooled"), ("kernel", "numpy")):
+        context.parts[axis] = stack.enter_context(registry.get(f"{axis}/{name}").open(context))
+    return stack.enter_context(registry.get(f"acoustic/{form}").open(context))
+
+
+def _step(model: Any, rng: np.random.Generator) -> Any:
+    state, size = model.open(), model.chunk_samples
+    batch = AudioBatch((0.1 * rng.standard_normal((1, size))).astype(np.float32), np.array([size]))
+    return lambda: model.infer_chunk([state], batch)
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print medians and ratios with intervals, then what could not be measured and why."""
+    times = {form: np.array(values, float) for form, values in result["times_ns"].items()}
+    rng = np.random.default_rng(0)
+    print("| form | median, ms | times as fast as FP32 (95 %) |\n|---|---:|---:|")
+    for form, values in times.items():
+        ratios = times[BASE] / values
+        picks = rng.integers(0, ratios.size, (2_000, ratios.size))
+        low, high = np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975])
+        print(f"| {form} | {np.median(values) / 1e6:.2f} | {np.median(ratios):.2f} ({low:.2f} to {high:.2f}) |")
+    for form, reason in result["missing"].items():
+        print(f"| {form} | not measured | {reason} |")
+
+
+if __name__ == "__main__":
+    main()
