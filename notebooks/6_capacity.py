@@ -46,7 +46,9 @@ axes.plot(
     label="measured",
 )
 axes.axhline(1e3 * GOAL_S, linestyle="--", linewidth=1, label="goal")
-axes.set(xlabel="streams on one core", ylabel="p99 from due chunk to its text, ms", yscale="log")
+axes.set(
+    title="Latency by load", xlabel="streams on one core", ylabel="p99 from due chunk to its text, ms", yscale="log"
+)
 axes.legend()
 
 # %% [markdown]

@@ -42,8 +42,9 @@ def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert done.stdout.strip()
 
 
-def test_there_are_the_five_that_a_researcher_would_open() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["1_first_look", "2_compare_two", "3_ladder", "4_decoders", "5_load"]
+def test_there_are_the_six_that_a_researcher_would_open() -> None:
+    known = ["1_first_look", "2_compare_two", "3_ladder", "4_decoders", "5_load", "6_capacity"]
+    assert [path.stem for path in NOTEBOOKS] == known
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
