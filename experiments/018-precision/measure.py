@@ -23,6 +23,7 @@ from harness.fingerprint import fingerprint
 from pipelines import registry
 from pipelines.contracts import AudioBatch
 from pipelines.errors import AmiraError
+from pipelines.models.model_card import ctc_card
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 
@@ -54,7 +55,12 @@ def measure(rounds: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     with ExitStack() as stack:
         calls, missing = {}, {}
+        built = ctc_card(models_dir() / MODEL).files
         for form in FORMS:
+            precision = form.partition("@")[2]
+            if form.startswith("ort@") and precision not in built:
+                missing[form] = "not built: see amira models build --precision"
+                continue
             try:
                 calls[form] = _step(_open(stack, form), rng)
             except AmiraError as error:
