@@ -238,7 +238,19 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
 
 def all_tables(result: dict[str, Any]) -> dict[str, str]:
     """The tables of the README by their markers."""
-    return {"speed-up": "\n".join(table(result["summary"]))}
+    more = json.loads(RESULT.with_name("result-int8.json").read_text("utf-8"))
+    lossless = json.loads(RESULT.with_name("lossless.json").read_text("utf-8"))
+    same = ["| corpus | acoustic | same text | tokens a pass |", "|---|---|---|---|"]
+    same += [
+        f"| {line['corpus']} | `{line['acoustic']}` | {line['same_text']} of {line['clips']} "
+        f"| {line['tokens_per_pass']:.2f} |"
+        for line in lossless["summary"]
+    ]
+    return {
+        "speed-up": "\n".join(table(result["summary"])),
+        "int8": "\n".join(table(more["summary"])),
+        "lossless": "\n".join(same),
+    }
 
 
 def show() -> None:
