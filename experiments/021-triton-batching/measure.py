@@ -26,8 +26,15 @@ from pipelines.triton.server import ServerSpec, TritonServer
 
 HERE = Path(__file__).parent
 MODEL = "moonshine-ctc"
-SETTINGS = ((1, 0, 1), (1, 0, 2), (4, 0, 1), (4, 5_000, 1), (8, 0, 1), (8, 5_000, 1), (8, 20_000, 1), (4, 0, 2))
-"""Largest batch, queue delay in microseconds, instances."""
+SETTINGS = (
+    *((1, 0, 1, False), (1, 0, 2, False), (4, 0, 1, False), (4, 5_000, 1, False), (4, 0, 2, False)),
+    *((8, 0, 1, False), (8, 5_000, 1, False), (8, 20_000, 1, False), (8, 0, 2, False)),
+    *((4, 0, 1, True), (4, 0, 2, True)),
+)
+"""Largest batch, queue delay in microseconds, instances, whether the queue has a policy (a bound, a time-out)."""
+POLICY = "default_queue_policy { max_queue_size: 64 allow_timeout_override: true }"
+STALL_S = 0.4
+"""A call that takes so much longer than its cell's median has lain somewhere."""
 CALLERS = (1, 4, 8, 16)
 ROUNDS = 5
 CELL_S = 0.6
@@ -35,14 +42,14 @@ SAMPLES = 8_000
 """Half a second of audio: every call of the same length, since only those share a batch."""
 
 
-def configured(folder: Path, batch: int, delay_us: int, instances: int) -> Path:
+def configured(folder: Path, batch: int, delay_us: int, instances: int, policy: bool) -> Path:
     """A repository with the model under one setting."""
-    target = folder / f"{batch}-{delay_us}-{instances}"
+    target = folder / f"{batch}-{delay_us}-{instances}-{policy}"
     shutil.copytree(repository.served() / MODEL, target / MODEL, ignore=shutil.ignore_patterns("*.safetensors"))
     path = target / MODEL / "config.pbtxt"
     text = re.sub(r"max_batch_size: \d+", f"max_batch_size: {batch}", path.read_text("utf-8"))
-    text = re.sub(r"  max_queue_delay_microseconds: \d+\n", "", text)
-    text = text.replace("dynamic_batching {\n", f"dynamic_batching {{\n  max_queue_delay_microseconds: {delay_us}\n")
+    batching = f"dynamic_batching {{ max_queue_delay_microseconds: {delay_us} {POLICY if policy else ''} }}"
+    text = re.sub(r"dynamic_batching \{.*?\n\}", batching, text, flags=re.DOTALL)
     path.write_text(re.sub(r"count: \d+", f"count: {instances}", text), "utf-8")
     return target
 
@@ -77,8 +84,8 @@ def measure(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
             rng.shuffle(settings)
-            for batch, delay_us, instances in settings:
-                target = configured(Path(folder) / str(number), batch, delay_us, instances)
+            for batch, delay_us, instances, policy in settings:
+                target = configured(Path(folder) / str(number), batch, delay_us, instances, policy)
                 with (
                     TritonServer(ServerSpec(target, (MODEL,))) as server,
                     PooledConnection(server.url, 64 << 20, size=max(CALLERS), warm=max(CALLERS)) as connection,
@@ -86,7 +93,7 @@ def measure(rounds: int) -> None:
                     load(connection, 2)
                     for callers in CALLERS:
                         latencies, rate = load(connection, callers)
-                        setting = {"batch": batch, "delay_us": delay_us, "instances": instances}
+                        setting = {"batch": batch, "delay_us": delay_us, "instances": instances, "policy": policy}
                         cell = {"round": number, **setting, "callers": callers, "calls_per_s": rate}
                         frames.append(pd.DataFrame({**cell, "latency_ns": latencies}))
             print(f"round {number + 1} of {rounds}", flush=True)
@@ -100,7 +107,7 @@ def document() -> str:
     throughput divided by response time), over all settings.
     """
     frame = pd.read_parquet(HERE / "samples.parquet")
-    keys = ["batch", "delay_us", "instances"]
+    keys = ["batch", "delay_us", "instances", "policy"]
     cells = frame.groupby([*keys, "callers"]).agg(
         rate=("calls_per_s", "median"), p50=("latency_ns", "median"), p99=("latency_ns", lambda x: x.quantile(0.99))
     )
@@ -109,14 +116,20 @@ def document() -> str:
     lines[-1] += " second of audio a call, calls a second and latency in ms (median / p99), by callers."
     lines += [
         "",
-        "| batch, delay us, instances | " + " | ".join(map(str, CALLERS)) + " |",
-        "|---" * (1 + len(CALLERS)) + "|",
+        "| batch, delay us, instances, queue policy | calls that lay | " + " | ".join(map(str, CALLERS)) + " |",
+        "|---" * (2 + len(CALLERS)) + "|",
     ]
     for setting, part in cells.groupby(level=keys):
         row = [f"{r.rate:.0f}/s, {r.p50 / 1e6:.0f} / {r.p99 / 1e6:.0f}" for r in part.itertuples()]
-        lines.append(f"| {', '.join(map(str, setting))} | " + " | ".join(row) + " |")
-    batch, delay_us, instances, callers = cells.power.idxmax()
-    lines += ["", f"Knee: batch {batch}, delay {delay_us} us, {instances} instance(s), at {callers} callers."]
+        mine = frame[(frame[keys] == list(setting)).all(axis=1)]
+        medians = mine.groupby("callers").latency_ns.transform("median")
+        lay = (mine.latency_ns - medians > STALL_S * 1e9).mean()
+        name = ", ".join(map(str, setting[:3])) + (", yes" if setting[3] else ", no")
+        lines.append(f"| {name} | {lay:.1%} | " + " | ".join(row) + " |")
+    batch, delay_us, instances, policy, callers = cells.power.idxmax()
+    lines += ["", f"Calls that lay took {STALL_S:g} s longer than the median of their cell."]
+    knee = f"batch {batch}, delay {delay_us} us, {instances} instance(s), {'a' if policy else 'no'} queue policy"
+    lines += ["", f"Knee: {knee}, at {callers} callers."]
     return "\n".join(lines) + "\n"
 
 

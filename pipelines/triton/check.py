@@ -232,6 +232,11 @@ def _check_ensemble(repository: Path, config: Any) -> str:
         if not path.is_file():
             raise AmiraError(f"it has a step '{step.model_name}', and the repository no such model")
         inner = parse(path)
+        if config.max_batch_size > inner.max_batch_size:
+            raise AmiraError(
+                f"it takes batches of {config.max_batch_size}, and its step '{step.model_name}' only of "
+                f"{inner.max_batch_size}. Lower its max_batch_size"
+            )
         inputs, outputs = ({item.name: _type_name(item) for item in items} for items in (inner.input, inner.output))
         for name, tensor in step.input_map.items():
             if name not in inputs:

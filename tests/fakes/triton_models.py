@@ -26,14 +26,16 @@ input [ { name: "x" data_type: TYPE_FP32 dims: [ -1 ] } ]
 output [ { name: "y" data_type: TYPE_FP32 dims: [ -1 ] } ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
-_QUEUE = """\
-dynamic_batching { default_queue_policy { max_queue_size: 2 } }
-"""
+_QUEUES = {
+    "crowded": "dynamic_batching { default_queue_policy { max_queue_size: 2 } }\n",
+    "queued": "dynamic_batching { default_queue_policy { allow_timeout_override: true } }\n",
+}
 _ACTS = {
     "echo": "pass",
     "slow": "time.sleep(float(x[0]))",
     "failing": "raise ValueError('this model always fails')",
     "crowded": "time.sleep(float(x[0]))",
+    "queued": "time.sleep(float(x[0]))",
 }
 NAMES = tuple(_ACTS)
 
@@ -43,8 +45,8 @@ def write(repository: Path) -> Path:
     for name, act in _ACTS.items():
         folder = repository / name
         (folder / "1").mkdir(parents=True)
-        queue = name == "crowded"
+        queue = _QUEUES.get(name, "")
         config = _CONFIG.replace("max_batch_size: 0", "max_batch_size: 1") if queue else _CONFIG
-        (folder / "config.pbtxt").write_text(config + (_QUEUE if queue else ""), "utf-8")
+        (folder / "config.pbtxt").write_text(config + queue, "utf-8")
         (folder / "1" / "model.py").write_text(_CODE.format(act=act.replace("x[0]", "x.ravel()[0]")), "utf-8")
     return repository

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from pipelines.paths import runs_dir
-from pipelines.resilience import BreakerPolicy, BreakerState, Deadline, ServiceError
+from pipelines.resilience import BreakerPolicy, BreakerState, Deadline, DeadlineExceededError, ServiceError
 from pipelines.triton import environment
 from pipelines.triton.connections import wire
 from pipelines.triton.connections.asynchronous import AsyncConnection
@@ -300,6 +300,33 @@ def test_a_model_fails(server: TritonServer) -> None:
 def test_a_queue_is_full(server: TritonServer) -> None:
     seen = overload(server, "queue full", "crowded", 0.1 * np.ones((1, 1), np.float32), "OverloadedError")
     assert seen.breaker == []  # a full queue is no fault of the endpoint
+
+
+def test_a_call_whose_deadline_passes_leaves_the_queue(server: TritonServer) -> None:
+    """The deadline reaches Triton, which does no work that nobody waits for."""
+    client = wire.open_client(server.url, 0)
+    value = np.ones((1, 1), np.float32)
+
+    def answered() -> int:
+        [it] = client.get_inference_statistics("queued").model_stats
+        return int(it.inference_stats.success.count)
+
+    with PooledConnection(server.url, 1 << 20, size=2, warm=2) as connection:
+
+        def call(seconds: float) -> None:
+            connection.infer(Call("queued", {"x": value}, ("y",), Deadline.after(seconds)))
+
+        working = threading.Thread(target=call, args=(30,))
+        working.start()
+        began = perf_counter_ns()
+        until(lambda: perf_counter_ns() - began > 0.2e9)  # it is at work now
+        with pytest.raises(DeadlineExceededError):
+            call(0.2)
+        working.join()
+        call(30)
+    until(lambda: answered() >= 2)
+    assert answered() == 2
+    client.close()
 
 
 def test_one_of_two_endpoints_is_away(server: TritonServer) -> None:

@@ -147,6 +147,18 @@ def test_a_repository_elsewhere_becomes_a_copy(tmp_path: Path) -> None:
     assert repository.servable(tmp_path / "copy") == ["preprocessor"]
 
 
+def test_an_ensemble_that_takes_more_than_its_parts_is_named(tmp_path: Path) -> None:
+    for path in repository.served().glob("*/config.pbtxt"):
+        (tmp_path / path.parent.name).mkdir()
+        shutil.copy2(path, tmp_path / path.parent.name)
+    path = tmp_path / "asr-ensemble" / "config.pbtxt"
+    [fine] = check.check(tmp_path, ["asr-ensemble"])
+    assert not fine.problem
+    path.write_text(re.sub(r"max_batch_size: \d+", "max_batch_size: 99", path.read_text("utf-8")), "utf-8")
+    [finding] = check.check(tmp_path, ["asr-ensemble"])
+    assert "takes batches of 99, and its step 'preprocessor' only of 16" in finding.problem
+
+
 @pytest.mark.models
 @pytest.mark.parametrize(
     ("before", "after", "message"),
