@@ -225,10 +225,16 @@ def _start_ticks(pid: int) -> int:
 _NOISE = re.compile(r"^[IW]\d{4} |^\s*$|^[+|]")
 
 
+_HARMLESS = ("CudaDriverHelper", "unable to create stream for")
+"""Of errors that every server without a GPU logs at its start."""
+
+
 def reason(log: Path, start: int) -> str:
     """Why the server ended, from what it wrote into its log since byte `start`."""
     said = list(_lines(log, start))
-    errors = [line for line in said if line.startswith("error:")] or [line for line in said if line.startswith("E")]
+    errors = [line for line in said if line.startswith("error:")] or [
+        line for line in said if line.startswith("E") and not any(word in line for word in _HARMLESS)
+    ]
     text = errors[-1] if errors else next((line for line in reversed(said) if not _NOISE.match(line)), "")
     return re.sub(r"^E\d{4} [\d:.]+ \d+ \S+\] |^error: ", "", text).strip('" ;') or "it said nothing"
 
