@@ -93,7 +93,7 @@ def _no_vectorisation() -> Iterator[None]:
 
 @cache
 def _align_loops() -> None:
-    """Let LLVM begin the innermost loops on cache lines of code, for the rest of the process.
+    """Let LLVM begin the innermost loops on multiples of 32 bytes, for the rest of the process.
 
     A loop of a dozen and a half vector instructions that lies badly across them took up to 1.4 times as long, and how
     it lies changed with every unrelated line above it.
@@ -103,7 +103,7 @@ def _align_loops() -> None:
     from llvmlite import binding  # type: ignore[import-untyped]
 
     if platform.machine() in ("x86_64", "AMD64"):
-        binding.set_option("amira", "-x86-experimental-pref-innermost-loop-alignment=6")
+        binding.set_option("amira", "-x86-experimental-pref-innermost-loop-alignment=5")
 
 
 @cache
@@ -144,8 +144,8 @@ def _compile(function: Callable[..., Any], signature: str, disk_cache: Any, *, a
     return dispatcher
 
 
-def compile_function(function: Callable[[int, int], int]) -> Any:
-    """Compile `(self, argument) -> result`, the addresses of three Python objects, for `kernels.direct`, or load it.
+def compile_function(function: Callable[..., int], parameters: int) -> Any:
+    """Compile a function of that many addresses or counts to the address of its result, for `kernels.direct`.
 
     Returns numba's object around it; its `address` is valid while the object lives.
     """
@@ -153,7 +153,8 @@ def compile_function(function: Callable[[int, int], int]) -> Any:
 
     compiler: Any = ccallback
     signatures: Any = sigutils
-    made = compiler.CFunc(function, signatures.normalize_signature("intp(intp, intp)"), {}, _OPTIONS | {"_nrt": False})
+    signature = f"intp({', '.join(['intp'] * parameters)})"
+    made = compiler.CFunc(function, signatures.normalize_signature(signature), {}, _OPTIONS | {"_nrt": False})
     made._cache = _cache_class()(function)
     with _no_vectorisation():
         made.compile()

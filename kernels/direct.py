@@ -1,11 +1,11 @@
-"""Kernels as C functions that CPython calls without any wrapper, for the two calls of a stream's every chunk.
+"""Kernels as C functions that CPython calls without any wrapper, for the calls of a stream's every chunk.
 
 A compiled loop with its arrays as arguments spends most of a short call in taking the arrays apart. Here everything
-but the one new argument is known before: it lies in a tuple that the C function gets as its `self`, and the new
-argument is looked at in machine code. What is left is what any built-in function of one argument costs.
+but what is new is known before: it lies in a tuple that the C function gets as its `self`, and the new arguments are
+looked at in machine code. What is left is what any built-in function costs.
 
 An argument of another type than the fast one, or one that the kernel does not take, goes to a Python function that
-does the same the long way or says what is wrong. The GIL is held: both calls are done within a microsecond.
+does the same the long way or says what is wrong. The GIL is held: the calls are done within microseconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from kernels.compile import compile_function
 
-_METH_O = 0x8
+_METH_O, _METH_FASTCALL = 0x8, 0x80
 
 
 class _Definition(ctypes.Structure):
@@ -42,7 +42,7 @@ def ring_writer(lanes: int, ring: Any, cursor: Any, otherwise: Callable[[Any], i
         cursor: int64 (1,): where the next sample goes, moved by each call.
         otherwise: Does the same for what is not `bytes` or does not fit, or raises.
     """
-    return _method(_ring_function(lanes), bytes, otherwise, ring, cursor)
+    return _method(_ring_function(lanes), _METH_O, bytes, otherwise, ring, cursor)
 
 
 def greedy_reader(
@@ -53,17 +53,33 @@ def greedy_reader(
     The outputs are as `kernels.ctc_greedy` takes them; `blank` is int64 (1,). `otherwise` takes an array that is not
     one of these, or has more frames than the outputs have room for.
     """
-    return _method(_greedy_function(lanes), np.ndarray, otherwise, blank, carry, tokens, confidences, frames)
+    arrays = (blank, carry, tokens, confidences, frames)
+    return _method(_greedy_function(lanes), _METH_O, np.ndarray, otherwise, *arrays)
 
 
-def _method(compiled: Any, expected: type, otherwise: Callable[[Any], int], *arrays: Any) -> Callable[[Any], int]:
-    """A built-in function of one argument; its `self` is `(expected, otherwise, *arrays, what must live as long)`."""
-    definition = _Definition(b"kernel", compiled.address, _METH_O, None)
+def mel_writer(
+    lanes: int, weights: Any, starts: Any, ends: Any, limits: Any, otherwise: Callable[[Any, Any], int]
+) -> Callable[[Any, Any], int]:
+    """A function of power spectra (frames, bins) and `out` (frames, mels) that writes log-mel energies.
+
+    It returns the number of frames. `weights`, `starts` and `ends` are as `kernels.log_mel` takes them and were looked
+    at before; `limits` is float32 (2,): the guard and the floor. `otherwise` takes what does not fit.
+    """
+    needed = np.full(1, ends.max(initial=0), np.int64)
+    return _method(
+        _mel_function(lanes), _METH_FASTCALL, np.ndarray, otherwise, weights, starts, ends, limits, needed
+    )  # fmt: skip
+
+
+def _method(
+    compiled: Any, flags: int, expected: type, otherwise: Callable[..., int], *arrays: Any
+) -> Callable[..., int]:
+    """A built-in function; its `self` is `(expected, otherwise, *arrays, what must live as long)`."""
+    definition = _Definition(b"kernel", compiled.address, flags, None)
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.argtypes, make.restype = [ctypes.POINTER(_Definition), ctypes.py_object, ctypes.c_void_p], ctypes.py_object
-    function: Callable[[Any], int] = make(
-        ctypes.byref(definition), (expected, otherwise, *arrays, definition, compiled), None
-    )
+    held = (expected, otherwise, *arrays, definition, compiled)
+    function: Callable[..., int] = make(ctypes.byref(definition), held, None)
     return function
 
 
@@ -87,7 +103,7 @@ def _ring_function(lanes: int) -> Any:
         cursor[0] = after
         return simd.new_int(after)
 
-    return compile_function(write)
+    return compile_function(write, 2)
 
 
 @cache
@@ -115,4 +131,39 @@ def _greedy_function(lanes: int) -> Any:
             simd_ctc.collapse(log_probs, count, labels, blank, carry, tokens, confidences, frames, lanes)
         )
 
-    return compile_function(read)
+    return compile_function(read, 2)
+
+
+@cache
+def _mel_function(lanes: int) -> Any:
+    from kernels import simd, simd_mel
+
+    def write(self, arguments, count):  # type: ignore[no-untyped-def]
+        simd.target(lanes)
+        if count != 2:
+            return simd.call_with_all(simd.tuple_item(self, 1), arguments, count)
+        spectra, features = simd.argument(arguments, 0), simd.argument(arguments, 1)
+        expected = simd.tuple_item(self, 0)
+        if simd.type_of(spectra) != expected or simd.type_of(features) != expected:
+            return simd.call_with_all(simd.tuple_item(self, 1), arguments, count)
+        if not (simd.is_array_of(spectra, "f", 2) and simd.is_array_of(features, "f", 2)):
+            return simd.call_with_all(simd.tuple_item(self, 1), arguments, count)
+        power, out = simd.array_of(spectra, "f", 2), simd.array_of(features, "f", 2)
+        weights, starts, ends = (
+            simd.array_of(simd.tuple_item(self, 2), "f", 1),
+            simd.array_of(simd.tuple_item(self, 3), "l", 1),
+            simd.array_of(simd.tuple_item(self, 4), "l", 1),
+        )
+        limits, needed = (
+            simd.array_of(simd.tuple_item(self, 5), "f", 1),
+            simd.array_of(simd.tuple_item(self, 6), "l", 1)[0],
+        )
+        frames, bins = power.shape
+        if out.shape != (frames, starts.size) or needed > bins:
+            return simd.call_with_all(simd.tuple_item(self, 1), arguments, count)
+        if not (simd.usable(power, False) and simd.usable(out, True)):
+            return simd.call_with_all(simd.tuple_item(self, 1), arguments, count)
+        simd_mel.rows(power, weights, starts, ends, limits[0], limits[1], out, lanes)
+        return simd.new_int(frames)
+
+    return compile_function(write, 3)

@@ -136,21 +136,26 @@ class LogMel:
 
     Args:
         config: The convention and its numbers.
-        log_mel: A `log_mel` kernel with the arguments of `pipelines.contracts.Kernels.log_mel`.
+        mel_writer: Binds the `log_mel` kernel to a filter bank, as `pipelines.contracts.Kernels.mel_writer` does.
         pool: Where its arrays come from; once it is warm, a clip of a known length allocates none. NumPy's FFT still
             takes scratch memory for a moment.
     """
 
-    def __init__(self, config: MelConfig, log_mel: Callable[..., None], pool: BufferPool | None = None) -> None:
+    def __init__(
+        self,
+        config: MelConfig,
+        mel_writer: Callable[[Float32, Int64, Int64, float, float], Callable[[Float32, Float32], int]],
+        pool: BufferPool | None = None,
+    ) -> None:
         self.config = config
-        self._log_mel = log_mel
         self._pool = pool if pool is not None else BufferPool()
         kaldi = config.convention == "kaldi"
         self.bank = MelBank.packed(kaldi_triangles(config) if kaldi else nemo_triangles(config))
         ramp = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.frame) / (config.frame - 1))
         self.window: Float32 = (ramp**0.85 if kaldi else ramp).astype(np.float32)
         """float32 (frame,): Povey's window (Hann to the power of 0.85) or a symmetric Hann window."""
-        self._guard, self._floor = (0.0, EPSILON) if kaldi else (2.0**-24, TINY)
+        guard, floor = (0.0, EPSILON) if kaldi else (2.0**-24, TINY)
+        self._log_mel = mel_writer(self.bank.weights, self.bank.starts, self.bank.ends, guard, floor)
         self._windowed = self._windowed_kaldi if kaldi else self._windowed_nemo
 
     def frames(self, samples: int) -> int:
@@ -188,7 +193,7 @@ class LogMel:
             np.square(spectrum.real, out=parts[0])
             np.square(spectrum.imag, out=parts[1])
             power = np.add(parts[0], parts[1], out=parts[0])
-            self._log_mel(power, self.bank.weights, self.bank.starts, self.bank.ends, self._guard, self._floor, out)
+            self._log_mel(power, out)
 
     def _views(self, samples: Float32, count: int) -> Float32:
         """float32 (count, frame): overlapping frames of contiguous samples, without a copy.

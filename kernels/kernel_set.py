@@ -7,6 +7,7 @@ would write beyond its own structure. Every error is a ValueError that names the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from kernels import dispatch
 from kernels.dispatch import TABLE, Implementation, Operation
 from kernels.pcm import as_bytes
-from kernels.stream_calls import GreedyReader, RingWriter
+from kernels.stream_calls import GreedyReader, RingWriter, mel_writer
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -113,6 +114,12 @@ class KernelSet:
     def greedy_reader(self, blank: int, capacity: int) -> GreedyReader:
         """`ctc_greedy` for a stream of chunks of up to `capacity` frames; see `kernels.stream_calls`."""
         return GreedyReader(self, blank, capacity)
+
+    def mel_writer(
+        self, weights: Float32, starts: Int64, ends: Int64, guard: float, floor: float
+    ) -> Callable[[Float32, Float32], int]:
+        """`log_mel` for a filter bank, of power spectra and `out`; see `kernels.stream_calls`."""
+        return mel_writer(self, weights, starts, ends, guard, floor)
 
     def transpose(self, x: Float32, out: Float32) -> None:
         """See `kernels.transpose`."""

@@ -112,8 +112,8 @@ def scalar_kernel() -> Loop:
 
 
 def vector_kernel(lanes: int) -> Loop:
-    """A masked dot product for each triangle (most fit into one or two vectors), the logarithm `lanes` at a time."""
-    from kernels import simd, simd_math
+    """See `kernels.simd_mel`."""
+    from kernels import simd, simd_mel
 
     @compile_loop(SIGNATURE)
     def loop(power, weights, starts, ends, guard, floor, out):  # type: ignore[no-untyped-def]
@@ -133,28 +133,7 @@ def vector_kernel(lanes: int) -> Loop:
             total += ends[mel] - starts[mel]
         if total != weights.size:
             return -1
-        zero = simd.splat(np.float32(0), lanes)
-        least = simd.splat(floor, lanes)
-        more = simd.splat(guard, lanes)
-        for frame in range(frames):
-            at = 0
-            for mel in range(mels):
-                sums = zero
-                i = frame * bins + starts[mel]
-                end = frame * bins + ends[mel]
-                while i < end:
-                    some = min(end - i, lanes)
-                    sums = simd.fma(simd.load_part(power, i, some, zero), simd.load_part(weights, at, some, zero), sums)
-                    i += some
-                    at += some
-                simd.put(out, frame * mels + mel, simd.total(sums))
-            i = frame * mels
-            end = i + mels
-            while i < end:
-                some = min(end - i, lanes)
-                energy = simd.add(simd.load_part(out, i, some, least), more)
-                simd.store_part(out, i, some, simd_math.log(simd.larger(least, energy), lanes))
-                i += some
+        simd_mel.rows(power, weights, starts, ends, guard, floor, out, lanes)
         return 0
 
     return loop

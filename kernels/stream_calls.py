@@ -1,4 +1,4 @@
-"""The two kernels of a stream's every chunk, bound to the stream's own arrays: one new argument a call.
+"""The kernels of a stream's every chunk, bound to the stream's own arrays: only what is new is an argument.
 
 With `avx2` and `avx512` the calls are `kernels.direct`'s, with other implementations the kernels' own.
 """
@@ -68,3 +68,25 @@ class GreedyReader:
 
     def _read(self, log_probs: Float32) -> int:
         return self._kernels.ctc_greedy(log_probs, self._blank, self.carry, self.tokens, self.confidences, self.frames)
+
+
+def mel_writer(
+    kernels: KernelSet, weights: Float32, starts: Int64, ends: Int64, guard: float, floor: float
+) -> Callable[[Float32, Float32], int]:
+    """`KernelSet.log_mel` bound to a filter bank: takes power spectra and `out`, returns the number of frames.
+
+    Raises:
+        ValueError: The filter bank is none; errors of a call as `KernelSet.log_mel`.
+    """
+    weights, starts, ends = weights.copy(), starts.copy(), ends.copy()  # nobody changes what is not looked at again
+
+    def write(power: Float32, out: Float32) -> int:
+        kernels.log_mel(power, weights, starts, ends, guard, floor, out)
+        return len(out)
+
+    bins = int(ends.max(initial=0))
+    write(np.zeros((0, bins), np.float32), np.empty((0, starts.size), np.float32))
+    lanes = LANES.get(kernels.implementation)
+    if lanes is None:
+        return write
+    return direct.mel_writer(lanes, weights, starts, ends, np.array([guard, floor], np.float32), write)

@@ -1,23 +1,26 @@
 """What the kernels reach beside each other, beside NumPy and beside memcpy, all interleaved in one process and thread.
 
     .venv/bin/python experiments/003-kernels/measure.py           # measure, write result.json and README.md's tables
-    .venv/bin/python experiments/003-kernels/measure.py --show    # print the tables of the stored result
+    .venv/bin/python experiments/003-kernels/measure.py --show    # write tables and picture of the stored result anew
+    .venv/bin/python experiments/003-kernels/measure.py --quick   # try everything out and store nothing
 
 A kernel is timed twice: by itself, called through a pointer from machine code, and with the call from Python that a
-pipeline makes. NumPy has no first of these: its floor, the same call on one element, is taken off instead.
+pipeline makes. NumPy has no first of these: its floor, the same call on one element, is taken off instead. What the
+calls of a chunk add is measured over whole chunks, less the loop in Python that repeats them, which no pipeline has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 os.environ.update(dict.fromkeys(THREADS, "1"))
@@ -38,13 +41,10 @@ from pipelines.paths import models_dir  # noqa: E402
 
 RESULT = Path(__file__).with_name("result.json")
 README = Path(__file__).with_name("README.md")
+PICTURE = Path(__file__).with_name("roofline.svg")
 COMPILED: tuple[Implementation, ...] = ("scalar", "avx2", "avx512")
-ROUNDS = 20
-SWEEP_ROUNDS = 3
-SAMPLE_NS = 3_000_000
-"""How long one timing lasts at least: many calls of a fast kernel, one of a slow one.
-
-To begin takes the driver 30 us, one per cent of it."""
+TRIES = 7
+"""Timings of which the best counts."""
 CHUNK = 2_560
 """Samples in a chunk of 160 ms."""
 CHUNK_FRAMES = 7
@@ -60,23 +60,49 @@ Times = dict[str, list[float]]
 def main() -> None:
     """Measure or show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", action="store_true", help="print the stored result")
-    if not parser.parse_args().show:
-        RESULT.write_text(json.dumps(measure(), indent=1) + "\n", "utf-8")
-    tables = all_tables(json.loads(RESULT.read_text("utf-8")))
+    parser.add_argument("--show", action="store_true", help="show the stored result instead of measuring")
+    parser.add_argument("--quick", action="store_true", help="a few rounds of short timings, printed and not stored")
+    options = parser.parse_args()
+    if options.quick:
+        result = measure(Effort(rounds=3, sweep_rounds=1, sample_ns=200_000, compiling=False))
+    elif options.show:
+        result = json.loads(RESULT.read_text("utf-8"))
+    else:
+        result = measure(Effort())
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    tables = all_tables(result)
     for name, table in tables.items():
         print(f"{name}\n{table}\n")
-    if README.exists():
+    if not options.quick:
         README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
+        import roofline  # beside this script, which is where Python looks first
+
+        roofline.draw(result, PICTURE)
 
 
-def measure() -> dict[str, Any]:
+class Effort(NamedTuple):
+    """How long to measure.
+
+    Attributes:
+        rounds: Of the targets.
+        sweep_rounds: Of the sweep over sizes.
+        sample_ns: How long one timing lasts at least: many calls of a fast kernel, one of a slow one.
+        compiling: Whether to time compilation, in fresh processes.
+    """
+
+    rounds: int = 20
+    sweep_rounds: int = 3
+    sample_ns: int = 1_000_000
+    compiling: bool = True
+
+
+def measure(effort: Effort) -> dict[str, Any]:
     """Everything; times in nanoseconds for one call."""
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     sets: Sets = {name: KernelSet(name) for name in COMPILED if problem(name) is None}
     return {
-        "targets_ns": interleaved(target_calls(sets), ROUNDS),
-        "sweep_ns": sweep(sets),
+        "targets_ns": interleaved(target_calls(sets), effort.rounds, effort.sample_ns),
+        "sweep_ns": sweep(sets, effort),
         "sweep_bytes": {
             f"{name} {size}": 2 * workload(name, count).memcpy_bytes
             for size, count in SIZES.items()
@@ -85,22 +111,29 @@ def measure() -> dict[str, Any]:
         "compile_ns": {
             name: {time.operation: [time.cold_ns, time.cached_ns] for time in compile_time.measure(name)}
             for name in sets
+            if effort.compiling
         },
         "fingerprint": fingerprint(models_dir(), []),
     }
 
 
-def interleaved(calls: Mapping[str, Call], rounds: int) -> Times:
-    """Time every call in every round, the best of three, after finding out how often each must be repeated.
+def interleaved(calls: Mapping[str, Call], rounds: int, sample_ns: int) -> Times:
+    """Time every call in every round, the best of `TRIES`, after finding out how often each must be repeated.
 
-    The best of three, since the other core's tenants take this one away for longer than one timing lasts.
+    The best, since the other core's tenants take this one away for longer than one timing lasts. What it takes to
+    begin (30 us for a driver) is taken off.
     """
-    repeats = {name: _repeats(call) for name, call in calls.items()}
+    repeats = {name: _repeats(call, sample_ns) for name, call in calls.items()}
+    begins = {name: _best(call, 0) for name, call in calls.items()}
     times: Times = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            times[name].append(min(_time(call, repeats[name]) for _ in range(3)) / repeats[name])
+            times[name].append((_best(call, repeats[name]) - begins[name]) / repeats[name])
     return times
+
+
+def _best(call: Call, times: int) -> int:
+    return min(_time(call, times) for _ in range(TRIES))
 
 
 def _time(call: Call, times: int) -> int:
@@ -109,11 +142,11 @@ def _time(call: Call, times: int) -> int:
     return perf_counter_ns() - start
 
 
-def _repeats(call: Call) -> int:
-    """How many calls last as long as a timing should; the best of three, so that no interruption ends the search."""
+def _repeats(call: Call, sample_ns: int) -> int:
+    """How many calls last as long as a timing should; the best, so that no interruption ends the search."""
     times = 1
-    while (taken := min(_time(call, times) for _ in range(3))) < SAMPLE_NS:
-        times = min(10 * times, max(2 * times, int(0.8 * times * SAMPLE_NS / taken)))
+    while (taken := _best(call, times)) < sample_ns:
+        times = min(10 * times, max(2 * times, int(0.8 * times * sample_ns / taken)))
     return times
 
 
@@ -170,6 +203,14 @@ def _python_call(function: Callable[..., object], arguments: tuple[Any, ...]) ->
     return call
 
 
+def _one_argument(function: Callable[[Any], object], argument: Any) -> Call:
+    def call(times: int) -> None:
+        for _ in range(times):
+            function(argument)
+
+    return call
+
+
 def _add(
     calls: dict[str, Call],
     case: str,
@@ -200,8 +241,8 @@ def ctc_arguments(frames: int, labels: int) -> tuple[Any, ...]:
     return log_probs, 0, np.zeros(1, np.int64), counts, _zeros(frames), np.zeros((frames, 2), np.int64)
 
 
-def python_collapse(log_probs: Any) -> list[int]:
-    """What a service without the kernel does: NumPy's argmax, then a loop in Python."""
+def python_tokens(log_probs: Any) -> list[int]:
+    """NumPy's argmax, then the plain loop: tokens alone."""
     tokens, previous = [], 0
     for label in log_probs.argmax(axis=1).tolist():
         if label not in (previous, 0):
@@ -210,13 +251,40 @@ def python_collapse(log_probs: Any) -> list[int]:
     return tokens
 
 
+def python_groups(log_probs: Any) -> list[int]:
+    """The same as short as Python knows it."""
+    return [label for label, _ in groupby(log_probs.argmax(axis=1).tolist()) if label]
+
+
+def python_greedy(log_probs: Any) -> list[tuple[int, float, int, int]]:
+    """NumPy's argmax, then a loop that gives what the kernel gives: token, confidence, first and last frame."""
+    labels = log_probs.argmax(axis=1)
+    best = log_probs[np.arange(len(labels)), labels].tolist()
+    found: list[list[Any]] = []
+    previous = 0
+    for t, (label, value) in enumerate(zip(labels.tolist(), best, strict=True)):
+        if label:
+            if label != previous:
+                found.append([label, value, t, t])
+            else:
+                run = found[-1]
+                run[3] = t
+                if value > run[1]:
+                    run[1] = value
+        previous = label
+    return [(label, math.exp(value), first, last) for label, value, first, last in found]
+
+
 def _add_ctc(calls: dict[str, Call], sets: Sets) -> None:
     arguments = ctc_arguments(500, 512)
     _add(calls, "ctc greedy 500 x 512", "ctc_greedy", arguments, sets)
     _add(calls, "argmax 500 x 512", "argmax", (arguments[0], np.zeros(500, np.int64)), sets)
     drive, largest = driver(read_loop(8 if "avx512" not in sets else 16)), _zeros(1)
     calls["read 500 x 512|simd|kernel"] = _driven(drive, (arguments[0].reshape(-1), largest))
-    calls["ctc greedy 500 x 512|numpy + python|call"] = _calls(lambda: python_collapse(arguments[0]))
+    reader = list(sets.values())[-1].greedy_reader(0, 500)
+    calls["ctc greedy 500 x 512|bound|call"] = _one_argument(reader.read, arguments[0])
+    for name, function in (("tokens", python_tokens), ("groups", python_groups), ("all", python_greedy)):
+        calls[f"ctc greedy 500 x 512|numpy + python, {name}|call"] = _one_argument(function, arguments[0])
 
 
 def _add_chunk(calls: dict[str, Call], sets: Sets) -> None:
@@ -227,20 +295,57 @@ def _add_chunk(calls: dict[str, Call], sets: Sets) -> None:
     _add(calls, "chunk greedy", "ctc_greedy", chunk, sets)
     kernels = list(sets.values())[-1]
     writer, reader = kernels.ring_writer(ring), kernels.greedy_reader(0, CHUNK_FRAMES)
-    calls["chunk ring|bound|call"] = _python_call(writer.write, (pcm,))
-    calls["chunk greedy|bound|call"] = _python_call(reader.read, (chunk[0],))
-    calls["nothing|built-in of one argument|call"] = _python_call(len, (pcm,))
-    extract = LogMel(MelConfig(), kernels.log_mel)
+    calls["chunk ring|bound|call"] = _one_argument(writer.write, pcm)
+    calls["chunk greedy|bound|call"] = _one_argument(reader.read, chunk[0])
+    calls["nothing|built-in of one argument|call"] = _one_argument(len, pcm)
+    calls["nothing|loop|call"] = _nothing
+    extract = LogMel(MelConfig(), kernels.mel_writer)
     frames = extract.frames(CHUNK)
     power, out = _zeros(frames, 257), _zeros(frames, 80)
     bank = extract.bank
     arguments = (power, bank.weights, bank.starts, bank.ends, 0.0, 1e-7, out)
     _add(calls, "chunk log-mel", "log_mel", arguments, sets)
+    write_mel = kernels.mel_writer(bank.weights, bank.starts, bank.ends, 0.0, 1e-7)
+    calls["chunk both|bound|call"] = _chunk_calls(writer.write, pcm, reader.read, chunk[0])
+    calls["chunk all|bound|call"] = _chunk_calls(writer.write, pcm, reader.read, chunk[0], write_mel, power, out)
     audio = np.zeros(CHUNK, np.float32)
     calls["chunk features, FFT and all|numpy|call"] = _calls(lambda: extract(audio, out))
 
 
-def sweep(sets: Sets) -> Times:
+def _nothing(times: int) -> None:
+    for _ in range(times):
+        pass
+
+
+def _chunk_calls(
+    write: Callable[[Any], int],
+    pcm: bytes,
+    read: Callable[[Any], int],
+    log_probs: Any,
+    write_mel: Callable[[Any, Any], int] | None = None,
+    power: Any = None,
+    mel: Any = None,
+) -> Call:
+    """The bound calls of a chunk one behind the other, without or with its log-mel energies."""
+
+    def both(times: int) -> None:
+        for _ in range(times):
+            write(pcm)
+            read(log_probs)
+
+    if write_mel is None:
+        return both
+
+    def all_of_them(times: int) -> None:
+        for _ in range(times):
+            write(pcm)
+            write_mel(power, mel)
+            read(log_probs)
+
+    return all_of_them
+
+
+def sweep(sets: Sets, effort: Effort) -> Times:
     """Every operation, implementation and size by itself, beside a memcpy that moves as many bytes."""
     times: Times = {}
     numpy_set = KernelSet("numpy")
@@ -254,7 +359,7 @@ def sweep(sets: Sets) -> Times:
                 calls[f"{case}|{name}|kernel"] = _driven(drive, work.arguments)
             calls[f"{case}|numpy|call"] = _python_call(numpy_set.loops[operation].call, work.arguments)
             _add_memcpy(calls, case, work.memcpy_bytes // 4)
-            times |= interleaved(calls, SWEEP_ROUNDS)
+            times |= interleaved(calls, effort.sweep_rounds, effort.sample_ns)
             print(case, file=sys.stderr)
     return times
 
@@ -298,10 +403,22 @@ TARGETS: tuple[tuple[str, str, str, float], ...] = (
     ("transpose: NumPy over AVX-512", "transpose 512 x 1504|numpy|call", "transpose 512 x 1504|avx512|call", 2),
     ("transpose: scalar over AVX-512", "transpose 512 x 1504|scalar|kernel", "transpose 512 x 1504|avx512|kernel", 0),
     (
-        "greedy: NumPy argmax and Python collapse over AVX-512",
-        "ctc greedy 500 x 512|numpy + python|call",
-        "ctc greedy 500 x 512|avx512|call",
+        "greedy: NumPy argmax and Python to the same tokens, confidences and frames over AVX-512",
+        "ctc greedy 500 x 512|numpy + python, all|call",
+        "ctc greedy 500 x 512|bound|call",
         5,
+    ),
+    (
+        "greedy: NumPy argmax and a Python loop to the tokens alone over AVX-512",
+        "ctc greedy 500 x 512|numpy + python, tokens|call",
+        "ctc greedy 500 x 512|bound|call",
+        5,
+    ),
+    (
+        "the same with `itertools.groupby`",
+        "ctc greedy 500 x 512|numpy + python, groups|call",
+        "ctc greedy 500 x 512|bound|call",
+        0,
     ),
     (
         "greedy: the fused pass over only reading its 1 MB",
@@ -310,8 +427,8 @@ TARGETS: tuple[tuple[str, str, str, float], ...] = (
         0,
     ),
     (
-        "greedy: NumPy argmax and Python collapse over only reading its 1 MB",
-        "ctc greedy 500 x 512|numpy + python|call",
+        "greedy: the Python loop to the tokens over only reading its 1 MB",
+        "ctc greedy 500 x 512|numpy + python, tokens|call",
         "read 500 x 512|simd|kernel",
         0,
     ),
@@ -340,32 +457,35 @@ def target_table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-CHUNKS: Mapping[str, tuple[str, ...]] = {
-    "PCM16 into the ring": ("chunk ring",),
-    "greedy pass of 7 frames of 512": ("chunk greedy",),
-    "both": ("chunk ring", "chunk greedy"),
-    "both and log-mel": ("chunk ring", "chunk greedy", "chunk log-mel"),
+CHUNKS: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "PCM16 into the ring": (("chunk ring",), "chunk ring"),
+    "greedy pass of 7 frames of 512": (("chunk greedy",), "chunk greedy"),
+    "both": (("chunk ring", "chunk greedy"), "chunk both"),
+    "both and log-mel": (("chunk ring", "chunk greedy", "chunk log-mel"), "chunk all"),
 }
-"""Which kernels a chunk needs."""
+"""Which kernels a chunk needs, and the calls bound to their arrays in one go."""
+CALL_TARGET = 10
+"""Per cent of the kernels' time that the calls of a chunk may add."""
 
 
 def call_table(result: Mapping[str, Any]) -> str:
     """What the Python call adds to the kernels of one chunk: with every array as an argument, and bound to them."""
     times = {name: float(np.median(values)) for name, values in result["targets_ns"].items()}
+    loop = times["nothing|loop|call"]
     lines = [
-        "| kernels of a 160 ms chunk | kernels, ns | arrays given: adds, ns | its share | bound: adds, ns | share |",
-        "|---|---|---|---|---|---|",
+        f"| kernels of a 160 ms chunk | kernels, ns | arrays given: adds, ns | of the kernels | bound: adds, ns "
+        f"| of the kernels | under {CALL_TARGET} % |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for label, cases in CHUNKS.items():
+    for label, (cases, together) in CHUNKS.items():
         kernel = sum(times[f"{case}|avx512|kernel"] for case in cases)
-        given = sum(times[f"{case}|avx512|call"] for case in cases)
-        bound = sum(times.get(f"{case}|bound|call", times[f"{case}|avx512|call"]) for case in cases)
-        shares = [
-            f"{max(0.0, whole - kernel):.0f} | {100 * max(0.0, 1 - kernel / whole):.0f} %" for whole in (given, bound)
-        ]
-        lines.append(f"| {label} | {kernel:.0f} | {' | '.join(shares)} |")
-    floor = times["nothing|built-in of one argument|call"]
-    lines.append(f"| CPython's own call of a built-in function with one argument (`len`) | | | | {floor:.0f} | |")
+        given = sum(times[f"{case}|avx512|call"] - loop for case in cases) - kernel
+        bound = times[f"{together}|bound|call"] - loop - kernel
+        shares = " | ".join(f"{adds:.0f} | {100 * adds / kernel:.0f} %" for adds in (given, bound))
+        answer = "yes" if 100 * bound < CALL_TARGET * kernel else "no"
+        lines.append(f"| {label} | {kernel:.0f} | {shares} | {answer} |")
+    floor = times["nothing|built-in of one argument|call"] - loop
+    lines.append(f"| CPython's own call of a built-in function with one argument (`len`) | | | | {floor:.0f} | | |")
     return "\n".join(lines)
 
 

@@ -42,7 +42,17 @@ from kernels.simd.lanes import (
     total,
 )
 from kernels.simd.memory import at, int16_at, load, load_int16, load_part, put, store, store_codes, store_part
-from kernels.simd.objects import array_of, bytes_of, call_with, is_array_of, new_int, tuple_item, type_of
+from kernels.simd.objects import (
+    argument,
+    array_of,
+    bytes_of,
+    call_with,
+    call_with_all,
+    is_array_of,
+    new_int,
+    tuple_item,
+    type_of,
+)
 from kernels.simd.product import product_rows, steady_rows
 from kernels.simd.tiles import transpose_tile
 
@@ -50,6 +60,7 @@ __all__ = [
     "Vector",
     "add",
     "any_nan",
+    "argument",
     "array_of",
     "as_float",
     "as_int32",
@@ -61,6 +72,7 @@ __all__ = [
     "bits_of_four",
     "bytes_of",
     "call_with",
+    "call_with_all",
     "choose",
     "code_rows",
     "div",

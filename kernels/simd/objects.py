@@ -55,6 +55,16 @@ def tuple_item(typing: Any, items: Any, number: Any) -> Any:
 
 
 @intrinsic
+def argument(typing: Any, arguments: Any, number: Any) -> Any:
+    """The address of one of the arguments of a call, which lie in memory one behind the other."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _field(builder, values[0], 8 * number.literal_value, I64)
+
+    return types.intp(types.intp, number), emit
+
+
+@intrinsic
 def bytes_of(typing: Any, thing: Any) -> Any:
     """The characters of a bytes object as a uint8 array."""
     kind = types.Array(types.uint8, 1, "C", readonly=True)
@@ -128,3 +138,13 @@ def call_with(typing: Any, function: Any, argument: Any) -> Any:
         return _call(builder, "PyObject_CallOneArg", arguments[0], arguments[1])
 
     return types.intp(types.intp, types.intp), emit
+
+
+@intrinsic
+def call_with_all(typing: Any, function: Any, arguments: Any, count: Any) -> Any:
+    """As `call_with`, with the arguments of another call."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return _call(builder, "PyObject_Vectorcall", *values, I64(0))
+
+    return types.intp(types.intp, types.intp, types.intp), emit

@@ -30,7 +30,7 @@ class Features:
         except ValueError as error:
             raise AmiraError(f"[features] of the model card: {error}") from error
         self.card = card
-        self._log_mel = LogMel(config, kernels.log_mel)
+        self._log_mel = LogMel(config, kernels.mel_writer)
         nemo = card.convention == "nemo"
         self.reach = config.frame // 2 if nemo else config.frame
         """Frame i hears no sample from `SHIFT_SAMPLES * i + reach` on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -72,6 +73,12 @@ class Kernels(Protocol):
 
     def greedy_reader(self, blank: int, capacity: int) -> GreedyReader:
         """`ctc_greedy` bound to a stream's carry and to outputs for chunks of up to `capacity` frames."""
+        ...
+
+    def mel_writer(
+        self, weights: Float32, starts: Int64, ends: Int64, guard: float, floor: float
+    ) -> Callable[[Float32, Float32], int]:
+        """`log_mel` bound to a filter bank: a function of `power` and `out` that returns the number of frames."""
         ...
 
     def transpose(self, x: Float32, out: Float32) -> None:

@@ -15,7 +15,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 SCRIPTS = (
     "001-floor/floor.py",
     "003-kernels/measure.py",
-    "004-allocators/tables.py",
+    "004-allocators/measure.py",
     "005-rival/tables.py",
     "012-speculative/measure.py",
     "012-speculative/rescore.py",

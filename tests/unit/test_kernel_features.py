@@ -22,7 +22,7 @@ def voice(samples: int) -> np.ndarray:
 
 
 def features(name: Implementation, config: MelConfig, samples: np.ndarray) -> np.ndarray:
-    extract = LogMel(config, kernel_set(name).log_mel)
+    extract = LogMel(config, kernel_set(name).mel_writer)
     out = np.full((extract.frames(samples.size), config.mels), np.nan, np.float32)
     extract(samples, out)
     return out
@@ -150,7 +150,7 @@ def test_impossible_configurations_are_refused(options: dict[str, object], messa
 
 
 def test_wrong_samples_and_outputs_are_refused() -> None:
-    extract = LogMel(MelConfig(), kernel_set("numpy").log_mel)
+    extract = LogMel(MelConfig(), kernel_set("numpy").mel_writer)
     with pytest.raises(ValueError, match=r"out must be \(1, 80\) for 400 samples"):
         extract(np.zeros(400, np.float32), np.zeros((2, 80), np.float32))
     with pytest.raises(ValueError, match="samples must be contiguous native float32"):

@@ -100,3 +100,50 @@ def test_results_are_counted_references(name: Implementation) -> None:
     after = [write(bytes(2_000)) for _ in range(50)]  # beyond the integers that Python keeps for good
     assert after == list(range(1_000, 51_000, 1_000))
     assert {sys.getrefcount(value) for value in after} <= {3, 4}  # the list, the loop, the call
+
+
+BANK = np.array([1, 2, 3], np.float32), np.array([0, 3]), np.array([2, 4]), 0.25, 0.5
+
+
+@every_implementation
+def test_a_bound_filter_bank_writes_what_the_kernel_writes(name: Implementation) -> None:
+    write = kernel_set(name).mel_writer(*BANK)
+    for frames, bins in ((0, 4), (1, 4), (7, 9)):
+        power = np.random.default_rng(frames).uniform(0, 2, (frames, bins)).astype(np.float32)
+        found, expected = np.full((frames, 2), np.nan, np.float32), np.full((frames, 2), np.nan, np.float32)
+        assert write(power, found) == frames
+        kernel_set(name).log_mel(power, *BANK, expected)
+        np.testing.assert_array_equal(found, expected)
+
+
+@every_implementation
+@pytest.mark.parametrize(
+    ("power", "out"),
+    [
+        (np.ones((2, 3), np.float32), np.ones((2, 2), np.float32)),
+        (np.ones((2, 4), np.float32), np.ones((3, 2), np.float32)),
+        (np.ones((2, 4), np.float32), np.ones((2, 3), np.float32)),
+        (np.ones((2, 4)), np.ones((2, 2), np.float32)),
+        (np.ones((2, 8), np.float32)[:, ::2], np.ones((2, 2), np.float32)),
+        (np.ones((2, 4), np.float32), np.ones((2, 2), ">f4")),
+        (np.ones(4, np.float32), np.ones((1, 2), np.float32)),
+    ],
+)
+def test_spectra_that_do_not_fit(name: Implementation, power: np.ndarray, out: np.ndarray) -> None:
+    before = out.copy()
+    write = kernel_set(name).mel_writer(*BANK)
+    with pytest.raises(ValueError, match="must be") as caught:
+        write(power, out)
+    with pytest.raises(ValueError, match="must be") as expected:
+        kernel_set(name).log_mel(power, *BANK, out)
+    assert str(caught.value) == str(expected.value)
+    np.testing.assert_array_equal(out, before)
+    with pytest.raises(TypeError):
+        write(power)  # type: ignore[call-arg]
+
+
+@every_implementation
+def test_a_filter_bank_that_is_none_is_refused_at_once(name: Implementation) -> None:
+    weights, starts, ends, guard, floor = BANK
+    with pytest.raises(ValueError, match="weights"):
+        kernel_set(name).mel_writer(weights[:2], starts, ends, guard, floor)

@@ -55,8 +55,12 @@ def check_kernel(kernels: Any) -> None:
     np.testing.assert_allclose(confidences[:3], [0.75, 1.0, 0.25], rtol=1e-6)
     energies = np.empty((1, 2), np.float32)
     bank = np.array([1, 2, 3], np.float32), np.array([0, 3]), np.array([2, 4])
-    kernels.log_mel(np.array([[1, 2, 9, 0]], np.float32), *bank, 0.0, 0.5, energies)
+    power = np.array([[1, 2, 9, 0]], np.float32)
+    kernels.log_mel(power, *bank, 0.0, 0.5, energies)
     np.testing.assert_allclose(energies, np.log([[5, 0.5]]), rtol=1e-6)
+    bound = np.empty_like(energies)
+    assert kernels.mel_writer(*bank, 0.0, 0.5)(power, bound) == 1
+    np.testing.assert_array_equal(bound, energies)
 
 
 def check_memory(buffers: Any) -> None:
