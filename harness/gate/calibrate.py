@@ -26,8 +26,9 @@ from harness import stats
 from harness.gate.accuracy import ALL, accuracy_effects
 from harness.gate.config import GateConfig
 from harness.gate.evidence import Effect, Evidence, Metric, Paired
+from harness.gate.judge import accuracy_verdict
 from harness.gate.result import Result
-from harness.gate.row import POINTS, verdict
+from harness.gate.row import POINTS
 from harness.gate.sequence import Decision, decide
 from harness.measured import measured_cases
 from harness.store import Run
@@ -117,8 +118,7 @@ def accuracy_table(run: Run, case: str, config: GateConfig, times: int, seed: in
             both = 0.005 if loss == 0 else 0.0
             sides = [_damaged(texts, rate, rng) for rate in (both, loss or both)]
             for corpus, effect in accuracy_effects(run.utterances, sides[0], sides[1]).items():
-                low, high = (None if end is None else end * POINTS for end in (effect.low, effect.high))
-                caught[corpus, loss, verdict(effect.value * POINTS, low, high, config.accuracy.points)] += 1
+                caught[corpus, loss, accuracy_verdict(effect, config.accuracy.points)] += 1
     return [
         {
             "corpus": corpus,

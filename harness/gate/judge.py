@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from math import exp, isfinite
 from typing import Literal
 
+from harness.gate.accuracy import CONFIDENCE
 from harness.gate.config import GateConfig
 from harness.gate.evidence import AccuracyEffect, Effect, Evidence, Metric, Unpaired
 from harness.gate.reconcile import reconciled
-from harness.gate.row import POINTS, Row, said, verdict
+from harness.gate.row import POINTS, Row, Word, said, verdict
 from harness.measured import QUEUE_STAGE
 
 CaseWord = Literal["better", "fine", "unclear", "worse", "broken", "not measured", "unavailable"]
@@ -90,11 +91,22 @@ def _fraction(log: float) -> float | None:
     return exp(log) - 1 if isfinite(log) else None
 
 
+def accuracy_verdict(effect: AccuracyEffect, margin: float) -> Word:
+    """What may be said of word errors; `margin` in points.
+
+    A resampled interval of a handful of errors is too narrow, so the matched-pair test must agree that they are more.
+    """
+    low, high = (None if end is None else end * POINTS for end in (effect.low, effect.high))
+    word = verdict(effect.value * POINTS, low, high, margin)
+    sure = effect.p_value is not None and effect.p_value < 1 - CONFIDENCE
+    return "unclear" if word == "worse" and not sure else word
+
+
 def _accuracy_row(corpus: str, effect: AccuracyEffect, config: GateConfig) -> Row:
     change = effect.value * POINTS
     low, high = (None if end is None else end * POINTS for end in (effect.low, effect.high))
     margin = config.accuracy.points
-    word = verdict(change, low, high, margin)
+    word = accuracy_verdict(effect, margin)
     note = f"{effect.changed} of {effect.utterances} texts changed" if effect.changed else None
     if note and effect.p_value is not None:
         note += f", matched-pair test p = {effect.p_value:.2g}"
