@@ -1,8 +1,9 @@
-"""How many instructions a kernel executes in two checkouts: the same at every count, however busy the machine is.
+"""How many instructions a kernel executes in two checkouts: nearly the same at every count.
 
-A process of either side runs its kernels under valgrind's callgrind (`count_worker.py`). valgrind knows no AVX-512, so
-of the vector kernels the AVX2 ones are counted; both widths come from one source. Code is compiled for `CPU`, whatever
-the machine has: so counts of one commit are the same on every machine.
+They differ by some hundredths of a per cent, however busy the machine is. A process of either side runs its kernels
+under valgrind's callgrind (`count_worker.py`). valgrind knows no AVX-512, so of the vector kernels the AVX2 ones are
+counted; both widths come from one source. Code is compiled for `CPU`, whatever the machine has: so counts of one
+commit agree between machines.
 
 Instructions are no time. `harness.gate.reconcile` holds them against the clock.
 """
@@ -32,6 +33,9 @@ CPU = "haswell"
 COUNTABLE = ("numpy", "scalar", "avx2")
 """Implementations that valgrind can run."""
 NO_AVX512 = "valgrind cannot run AVX-512; the AVX2 kernel of the same source is counted"
+SAME = 1e-3
+"""Relative difference below which two counts are of the same program: the way into a call differs by a few instructions
+with the length of paths and variables."""
 TIMEOUT_S = 600.0
 FILE = "counts"
 

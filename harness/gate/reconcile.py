@@ -23,11 +23,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from harness.gate import instructions
 from harness.gate.row import Row
 
 SIBLINGS = {"avx512": "avx2"}
-SAME = 1e-4
-"""Relative difference below which two counts of a sibling are the same."""
 
 
 def reconciled(rows: tuple[Row, ...], busy: Mapping[str, float] | None = None) -> tuple[Row, ...]:
@@ -84,7 +83,7 @@ def _time(row: Row, name: str, rows: dict[str, Row]) -> Row:
     implementation, _, stage = rest.partition(" ")
     sibling = SIBLINGS.get(implementation, "")
     count = rows.get(f"instructions {operation} {sibling} {stage}")
-    if count is not None and abs(count.change) < SAME:
+    if count is not None and abs(count.change) < instructions.SAME:
         return _noted(
             replace(row, verdict="fine"),
             f"too noisy for the clock; the {sibling} kernel of the same source executes what it did",
