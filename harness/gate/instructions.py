@@ -3,7 +3,7 @@
 They differ by some hundredths of a per cent, however busy the machine is. A process of either side runs its kernels
 under valgrind's callgrind (`count_worker.py`). valgrind knows no AVX-512, so of the vector kernels the AVX2 ones are
 counted; both widths come from one source. Code is compiled for `CPU`, whatever the machine has: so counts of one
-commit agree between machines.
+commit should agree between machines, which has not been checked.
 
 Instructions are no time. `harness.gate.reconcile` holds them against the clock.
 """
