@@ -24,7 +24,7 @@ from tests.contract.opening import opened
 from tests.small_ctc import write_small_stream
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def triton() -> Iterator[None]:
     """One server for all variants that want one; that each can start its own is tested elsewhere."""
     from pipelines.triton import environment, repository, variants
