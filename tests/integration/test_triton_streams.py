@@ -27,6 +27,7 @@ from pipelines.triton.connections.unary import PooledConnection
 from pipelines.triton.server import ServerSpec, TritonServer
 from pipelines.triton.service import TritonService
 from tests.contract.opening import CTC_BELOW, small_ctc_on_triton, tone
+from tests.fakes.world import wait_for
 from tests.small_ctc import write_small_ctc, write_small_stream
 
 if (problem := environment.problem()) is not None:
@@ -143,7 +144,7 @@ def test_streams_of_a_server_that_was_killed_start_anew(
         else:
             break
     np.testing.assert_allclose(again, before, atol=1e-5)
-    assert service.counters()[server.url]["in_use"] == 0
+    wait_for(lambda: service.counters()[server.url]["in_use"] == 0, "the ends of the failed streams, told meanwhile")
 
 
 def test_a_server_of_speech_counts_its_connections(tmp_path: Path) -> None:
