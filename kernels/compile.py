@@ -95,8 +95,8 @@ def _no_vectorisation() -> Iterator[None]:
 def _align_loops() -> None:
     """Let LLVM begin the innermost loops on multiples of 32 bytes, for the rest of the process.
 
-    A loop of a dozen and a half vector instructions that lies badly across them took up to 1.4 times as long, and how
-    it lies changed with every unrelated line above it.
+    A loop of a dozen and a half vector instructions that lies badly across them takes much longer, and how it lies
+    changes with every unrelated line above it.
     """
     import platform
 

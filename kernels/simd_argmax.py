@@ -7,10 +7,8 @@ together: the chain from a row's lanes to its label is longer than the row, and 
 A NaN makes the sum of products NaN (so do infinities of both signs, which are then told apart): one operation for two
 vectors, where comparisons take mask registers.
 
-Time of 500 rows of 512 beside this: every row by itself 1.1 (1.4 with the collapse of `kernels.simd_ctc`); four rows
-side by side, group by group 1.1 (1.4 out of L2, whose streams end with each row); two groups for each turn of the loop
-1.05; groups of eight vectors 1.2; asking for the rows ahead 1.0 to 1.1. Before that: NaN by comparisons and the group
-by a minimum over the lanes of each row 1.4; the maximum and then a search from the row's start 1.1.
+Tried and slower: every row by itself; four rows side by side, group by group; two groups for each turn of the loop;
+groups of eight vectors; asking for the rows ahead; NaN by comparisons; the maximum and then a search for it.
 """
 
 from __future__ import annotations
