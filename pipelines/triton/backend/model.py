@@ -6,7 +6,8 @@ runs in Triton's private environment and imports nothing of ours. `parameters` o
 - `intra_op_thread_count`: threads of the session (1), as the real backend has it.
 - `state`: for sequence batching, `output=input` pairs separated by spaces. Each output is kept for its sequence and is
   the input of the next request; a sequence starts with zeros in the shape that the model declares, symbolic sizes as
-  0. (Triton's own implicit state does not reach the Python backend.)
+  0. (Triton's own implicit state does not reach the Python backend.) Which sequence a request is of, and whether that
+  starts or ends, it says itself: control inputs are not needed.
 """
 
 import json
@@ -51,7 +52,7 @@ class TritonPythonModel:
         self._state = dict(pair.split("=") for pair in parameters.get("state", "").split())
         self._made = [*self._outputs, *self._state]
         self._zeros = {
-            item.name: np.zeros([size if isinstance(size, int) else 0 for size in item.shape[1:]], NUMPY[item.type])
+            item.name: np.zeros([1, *(n if isinstance(n, int) else 0 for n in item.shape[1:])], NUMPY[item.type])
             for item in self._session.get_inputs()
             if item.name in self._state.values()
         }
@@ -59,8 +60,7 @@ class TritonPythonModel:
         """What each sequence remembers, and when it last came; the longest silent one first."""
         idle_us = config.get("sequence_batching", {}).get("max_sequence_idle_microseconds", 0)
         self._idle_s = int(idle_us or 1_000_000) / 1e6
-        controls = config.get("sequence_batching", {}).get("control_input", [])
-        self._controls = {control["control"][0]["kind"]: control["name"] for control in controls}
+        self._stateful = "sequence_batching" in config
         self._inputs = [item["name"] for item in config["input"]]
 
     def _forget_idle(self):
@@ -94,22 +94,19 @@ class TritonPythonModel:
 
     def _feed(self, request):
         feed = {name: _array(request, name) for name in self._inputs}
-        if self._controls:
-            sequence = self._sequence(request)
-            if sequence is None or _array(request, self._controls["CONTROL_SEQUENCE_START"]).any():
-                self._sequences[sequence] = (self._zeros, time.monotonic())
-            elif sequence not in self._sequences:
+        if self._stateful:
+            # The request knows its sequence; control inputs would say the same in tensors that cost more than that.
+            sequence = request.correlation_id()
+            if not sequence or request.flags() & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_START:
+                feed.update(self._zeros)
+            elif (kept := self._sequences.get(sequence)) is not None:
+                feed.update(kept[0])
+            else:
                 raise ValueError(
                     f"sequence {sequence} is not known here: it never started, has ended or was idle for too long, or "
                     "the server was restarted. Start it anew with sequence_start"
                 )
-            feed.update({name: value[None] for name, value in self._sequences[sequence][0].items()})
         return feed
-
-    def _sequence(self, request):
-        """The request's sequence; `None` for Triton's warm-up requests, which are of none."""
-        tensor = pb_utils.get_input_tensor_by_name(request, self._controls["CONTROL_SEQUENCE_CORRID"])
-        return None if tensor is None else int(tensor.as_numpy().ravel()[0])
 
     def _run(self, group, responses):
         feeds = [feed for _, _, feed in group]
@@ -130,14 +127,14 @@ class TritonPythonModel:
                 at += rows
             outputs = [pb_utils.Tensor(name, value) for name, value in zip(self._outputs, mine)]  # noqa: B905 - state
             responses[index] = pb_utils.InferenceResponse(output_tensors=outputs)
-            if self._controls:
+            if self._stateful:
                 self._remember(request, mine[len(self._outputs) :])
 
     def _remember(self, request, values):
-        sequence = self._sequence(request)
+        sequence = request.correlation_id()  # 0 for Triton's warm-up requests, which are of none
         self._sequences.pop(sequence, None)
-        if sequence is not None and not _array(request, self._controls["CONTROL_SEQUENCE_END"]).any():
-            state = {taken: value[0] for taken, value in zip(self._state.values(), values, strict=True)}
+        if sequence and not request.flags() & pb_utils.TRITONSERVER_REQUEST_FLAG_SEQUENCE_END:
+            state = dict(zip(self._state.values(), values, strict=True))
             self._sequences[sequence] = (state, time.monotonic())
 
 
