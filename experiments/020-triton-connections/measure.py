@@ -1,4 +1,4 @@
-"""Connections to a real Triton: `python experiments/020-triton-connections/measure.py`, some five minutes.
+"""Connections to a real Triton: `python experiments/020-triton-connections/measure.py`, some six minutes.
 
 Everything is measured in turns against one server in one run, and every sample is kept beside this file. `--scale 0.1`
 makes it short, to see that it runs. `--report` only writes `result.md` again. `--profile` records where the client's
@@ -17,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -27,7 +28,7 @@ import pandas as pd
 import settings
 from report import document
 from stages import cpu, traced
-from ways import LIMIT, SAMPLES, STREAMING, call_of, connection, one_caller, streaming
+from ways import LIMIT, SAMPLES, STREAMING, Urls, call_of, connection, one_caller, one_core, streaming
 
 from pipelines.resilience import Deadline
 from pipelines.triton import repository
@@ -37,12 +38,14 @@ from pipelines.triton.server import ServerSpec, TritonServer
 
 HERE = Path(__file__).parent
 CALLERS = (1, 4, 16, 64)
-KINDS = ("raw", "pooled", "stream", "shm", "aio", "fresh")
+KINDS = ("raw", "pooled", "stream", "shm", "http", "aio", "fresh")
 POOL = 16
 CELL_S = 0.4
 ROUNDS, BLOCKS, CHUNK_BLOCKS, LEASES = 10, 120, 60, 200
 """Rounds of all cells, blocks of the two paired measurements, samples of the pool alone."""
 PROCESS_ROUNDS = 8
+PACED_BLOCKS, PAUSE_S = 24, 0.05
+"""Of the streaming model with a pause before each call; how long it is does not matter."""
 TURNS, CHUNK_TURNS = 16, 5
 """Calls of each way in a block; the first does not count: it finds the caches of the one before."""
 PER_SAMPLE = 500
@@ -88,7 +91,7 @@ async def tasks(url: str, callers: int) -> tuple[list[int], int]:
         return latencies, perf_counter_ns() - start_ns
 
 
-def loaded(url: str, rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def loaded(urls: Urls, rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every connection at every number of callers, in shuffled rounds: latencies, and calls a second."""
     cells = [(kind, callers) for kind in KINDS for callers in CALLERS]
     rng, frames, rates = random.Random(0), [], []
@@ -96,9 +99,9 @@ def loaded(url: str, rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         rng.shuffle(cells)
         for kind, callers in cells:
             if kind == "aio":
-                latencies, took_ns = asyncio.run(tasks(url, callers))
+                latencies, took_ns = asyncio.run(tasks(urls.grpc, callers))
             else:
-                with connection(kind, url, min(callers, POOL)) as it:
+                with connection(kind, urls, min(callers, POOL)) as it:
                     latencies, took_ns = threads(it.infer, callers)
             cell = {"round": number, "kind": kind, "callers": callers}
             frames.append(pd.DataFrame({**cell, "latency_ns": latencies}))
@@ -107,13 +110,20 @@ def loaded(url: str, rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(frames), pd.DataFrame(rates)
 
 
-def in_turns(ways: dict[str, Callable[[], Any]], blocks: int, turns: int, **more: str) -> pd.DataFrame:
-    """One caller: each way in its turn for a few calls, in shuffled blocks, so that all meet the same machine."""
+def in_turns(
+    ways: Mapping[str, Callable[[], Any]], blocks: int, turns: int, pause_s: float = 0.0, **more: str
+) -> pd.DataFrame:
+    """One caller: each way in its turn for a few calls, in shuffled blocks, so that all meet the same machine.
+
+    With a pause, every call of every way comes after one, as chunks of speech do; without, straight after the last.
+    """
     rng, rows, names = random.Random(1), [], list(ways)
     for block in range(blocks):
         rng.shuffle(names)
         for name in names:
             for turn in range(turns):
+                if pause_s:
+                    time.sleep(pause_s)
                 start_ns = perf_counter_ns()
                 ways[name]()
                 if turn:
@@ -145,23 +155,33 @@ def measure(scale: float) -> None:
         tempfile.TemporaryDirectory() as folder,
         TritonServer(ServerSpec(repository.served(), models, trace=Path(folder) / "trace")) as server,
     ):
-        samples, rates = loaded(server.url, times(ROUNDS))
+        samples, rates = loaded(Urls.of(server), times(ROUNDS))
         keep(samples, "samples")
         keep(rates, "rates")
         frames = []
-        with one_caller(server.url) as ways:
+        with one_caller(Urls.of(server)) as ways:
             for payload in SAMPLES:
                 bound = {name: lambda way=way, payload=payload: way(call_of(payload)) for name, way in ways.items()}
                 frames.append(in_turns(bound, times(BLOCKS), TURNS, payload=payload))
                 print(f"one caller, {payload}: done", flush=True)
-        with streaming(server.url) as steps:
+        with streaming(Urls.of(server)) as steps:
             frames.append(in_turns(steps, times(CHUNK_BLOCKS), CHUNK_TURNS, payload="model"))
-        keep(pd.concat(frames), "paired")
+            paced = in_turns(steps, times(PACED_BLOCKS), CHUNK_TURNS, PAUSE_S, payload="model, paced")
+            frames.append(paced)
         keep(in_turns(settings.channels(server.url), times(BLOCKS), TURNS), "channels")
         keep(settings.processes(server.url, times(PROCESS_ROUNDS)), "processes")
         keep(pool_alone(times(LEASES)), "pool")
         keep(cpu(server, times(2_000)), "cpu")
         keep(pd.DataFrame(traced(server, Path(folder), times(300))), "stages")
+    with (
+        one_core(),
+        TritonServer(ServerSpec(repository.served(), (STREAMING,))) as server,
+        streaming(Urls.of(server)) as steps,
+    ):
+        frames.append(in_turns(steps, times(CHUNK_BLOCKS), CHUNK_TURNS, payload="model, one core"))
+        paced = in_turns(steps, times(PACED_BLOCKS), CHUNK_TURNS, PAUSE_S, payload="model, one core, paced")
+        frames.append(paced)
+    keep(pd.concat(frames), "paired")
 
 
 def keep(frame: pd.DataFrame, name: str) -> None:
@@ -203,7 +223,7 @@ def merged(folded: str) -> str:
 
 def calls(url: str) -> None:
     """Call through the pool until the process is ended."""
-    with connection("pooled", url, 1) as it:
+    with connection("pooled", Urls(url), 1) as it:
         it.infer(call_of("chunk"))
         print("ready", flush=True)
         while True:
@@ -212,7 +232,7 @@ def calls(url: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="how much is measured; 1 takes some five minutes")
+    parser.add_argument("--scale", type=float, default=1.0, help="how much is measured; 1 takes some six minutes")
     parser.add_argument("--report", action="store_true", help="only write result.md from the stored samples")
     parser.add_argument("--profile", action="store_true", help="record a profile of the client with py-spy")
     parser.add_argument("--calls", metavar="URL", help=argparse.SUPPRESS)

@@ -18,6 +18,14 @@ WHOSE = {
     "Triton": ("server in", "queue", "compute", "server out"),
 }
 """Whose work each stage is: gRPC's is what lies between our marks and Triton's, on both sides, waiting included."""
+WHOLE = {
+    "chunk": "preprocessor, 160 ms",
+    "model": "streaming model, its chunk of 168 ms",
+    "model, paced": "the same, each call after a pause",
+    "model, one core": "streaming model, all of it on one core",
+    "model, one core, paced": "the same, each call after a pause",
+}
+"""What the whole hop is measured with."""
 LAYERS = (
     ("cygrpc", "gRPC's core"),
     ("grpc/", "gRPC's Python"),
@@ -111,9 +119,9 @@ def _answers(paired: pd.DataFrame, pool: pd.DataFrame, rates: pd.DataFrame) -> l
     lines.append(row("pooled against tritonclient's client opened afresh, small, times as fast", middle(whole, 2)))
     lines.append(row("pool over a raw reused client, small, us", middle((us.pooled - us.raw).to_numpy(), 1)))
     lines.append(row("pool alone, a lease and its return, us", middle(pool.lease_ns.to_numpy() / 1e3, 2)))
-    for payload, what in (("chunk", "preprocessor, 160 ms"), ("model", "streaming model, its chunk of 168 ms")):
+    for payload, what in WHOLE.items():
         us = blocks(paired, payload)
-        for kind in ("stream", "shm", "pooled"):
+        for kind in (kind for kind in ("stream", "shm", "http", "pooled") if kind in us):
             hop = (us[kind] - us["in process"]).to_numpy()
             lines.append(row(f"whole hop over in-process, {kind}, {what}, us", middle(hop)))
     wide = rates[rates.callers == 64].pivot_table(index="round", columns="kind", values="calls_per_s")
@@ -124,7 +132,7 @@ def _answers(paired: pd.DataFrame, pool: pd.DataFrame, rates: pd.DataFrame) -> l
 
 def _ways(paired: pd.DataFrame) -> list[str]:
     lines = ["", "The same in us, the median over blocks with its interval:", ""]
-    payloads = ("small", "chunk", "model")
+    payloads = [payload for payload in ("small", *WHOLE) if payload in set(paired.payload)]
     tables = {payload: blocks(paired, payload) for payload in payloads}
     lines += head("way", *payloads)
     for name in sorted(tables["small"], key=lambda name: tables["small"][name].median()):

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pandas as pd
 from report import OURS
-from ways import LIMIT, call_of, connection
+from ways import LIMIT, Urls, call_of, connection
 
 from pipelines.triton.connections import wire
 
@@ -63,7 +63,7 @@ def processes(url: str, rounds: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    with connection("pooled", sys.argv[1], 1) as it:
+    with connection("pooled", Urls(sys.argv[1]), 1) as it:
         took = []
         for _ in range(CALLS):
             start_ns = perf_counter_ns()

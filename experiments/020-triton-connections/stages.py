@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 from report import STAGES
-from ways import KINDS, call_of, connection, one_caller
+from ways import KINDS, Urls, call_of, connection, one_caller
 
 from pipelines.triton.connections import wire
 from pipelines.triton.server import TritonServer
@@ -25,7 +25,7 @@ def traced(server: TritonServer, folder: Path, calls: int) -> list[dict[str, Any
     client = wire.open_client(server.url, 0)
     marks: dict[str, dict[str, int]] = {}
     for kind in (*KINDS, "fresh"):
-        with connection(kind, server.url, 1) as it:
+        with connection(kind, Urls.of(server), 1) as it:
             for _ in range(20):
                 it.infer(call_of("chunk"))
             settings = {"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": "-1", "log_frequency": "50"}
@@ -68,7 +68,7 @@ def cpu(server: TritonServer, calls: int) -> pd.DataFrame:
     """Microseconds of processor time and turns on a core that a call costs each process, by kind of call."""
     processes = {"client": os.getpid(), "server": server.pid, "stub": server.stub_pids("preprocessor")[0]}
     rows = []
-    with one_caller(server.url) as ways:
+    with one_caller(Urls.of(server)) as ways:
         for kind in ("gRPC alone", *KINDS):
             for _ in range(50):
                 ways[kind](call_of("chunk"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from tritonclient.grpc import InferInput, InferRequestedOutput
@@ -21,17 +24,42 @@ from pipelines.resilience import Deadline
 from pipelines.triton import repository
 from pipelines.triton.connections import wire
 from pipelines.triton.connections.base import Call, Reply
+from pipelines.triton.connections.http import HttpConnection
 from pipelines.triton.connections.shared import SharedConnection
 from pipelines.triton.connections.stream import StreamConnection
 from pipelines.triton.connections.unary import FreshConnection, PooledConnection
+from pipelines.triton.server import TritonServer
 from pipelines.triton.service import TritonService
 
 LIMIT = 64 << 20
 STREAMING = "stream-ctc-server"
 SAMPLES = {"small": 16, "chunk": 2_560}
 """Samples of a call's audio: a small tensor, and 160 ms."""
-KINDS = {"pooled": PooledConnection, "stream": StreamConnection, "shm": SharedConnection}
+KINDS: dict[str, type[Any]] = {
+    "pooled": PooledConnection,
+    "stream": StreamConnection,
+    "shm": SharedConnection,
+    "http": HttpConnection,
+}
 Way = Callable[[Call], Any]
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Everything on one core, what is started meanwhile included: how the harness runs a pipeline of one thread."""
+    before = os.sched_getaffinity(0)
+    try:
+        _pin({max(before)})
+        yield
+    finally:
+        _pin(before)
+
+
+def _pin(cores: set[int]) -> None:
+    """Keep every thread of this process to some cores."""
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # one that ends meanwhile
+            os.sched_setaffinity(int(task.name), cores)
 
 
 def call_of(payload: str, request_id: str = "") -> Call:
@@ -62,8 +90,22 @@ def package(client: Any, call: Call) -> Any:
     return client.infer(call.model, [tensor], outputs=wanted, client_timeout=30).as_numpy(call.outputs[0])
 
 
-def connection(kind: str, url: str, size: int) -> AbstractContextManager[Any]:
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where a server listens."""
+
+    grpc: str
+    http: str = ""
+
+    @classmethod
+    def of(cls, server: TritonServer) -> Self:
+        """Those of a server of our own."""
+        return cls(server.url, server.http_url)
+
+
+def connection(kind: str, urls: Urls, size: int) -> AbstractContextManager[Any]:
     """A connection of a kind with room for so many callers."""
+    url = urls.http if kind == "http" else urls.grpc
     if kind == "raw":
         return nullcontext(Raw(url))
     if kind == "fresh":
@@ -73,21 +115,21 @@ def connection(kind: str, url: str, size: int) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def one_caller(url: str) -> Iterator[dict[str, Way]]:
+def one_caller(urls: Urls) -> Iterator[dict[str, Way]]:
     """Every way by name, for one caller, all open at once."""
     session = open_session(repository.served() / "preprocessor" / "1" / "model.onnx", 1)
-    client = wire.open_client(url, LIMIT)
-    bare = wire.method(wire.Client(url, LIMIT).channel, "ServerLive")
+    client = wire.open_client(urls.grpc, LIMIT)
+    bare = wire.method(wire.Client(urls.grpc, LIMIT).channel, "ServerLive")
     nothing = protocol.ServerLiveRequest()
 
     def package_fresh(call: Call) -> None:
-        fresh = wire.open_client(url, LIMIT)
+        fresh = wire.open_client(urls.grpc, LIMIT)
         package(fresh, call)
         fresh.close()
 
     with ExitStack() as stack:
         names = ("raw", *KINDS, "fresh")
-        ways: dict[str, Way] = {name: stack.enter_context(connection(name, url, 1)).infer for name in names}
+        ways: dict[str, Way] = {name: stack.enter_context(connection(name, urls, 1)).infer for name in names}
         ways["in process"] = lambda call: session.run(["waveform"], {"pcm": call.inputs["pcm"]})
         ways["tritonclient"] = lambda call: package(client, call)
         ways["tritonclient, fresh"] = package_fresh
@@ -96,13 +138,13 @@ def one_caller(url: str) -> Iterator[dict[str, Way]]:
 
 
 @contextmanager
-def streaming(url: str) -> Iterator[dict[str, Any]]:
+def streaming(urls: Urls) -> Iterator[dict[str, Any]]:
     """A streaming model, in process and on Triton: a function for each that moves a stream on by one chunk."""
     context = Context(models_dir(), STREAMING, 1, {})
     with ExitStack() as stack:
         models = {"in process": stack.enter_context(open_here(context, "fp32", OrtOptions()))}
         for kind in KINDS:
-            service = stack.enter_context(TritonService([connection(kind, url, 1)]))
+            service = stack.enter_context(TritonService([connection(kind, urls, 1)]))
             there = Context(models_dir(), STREAMING, 1, {"connection": service})
             models[kind] = stack.enter_context(open_there(there, STREAMING, None))
         size = models["in process"].chunk_samples

@@ -113,6 +113,11 @@ class TritonServer:
         return f"127.0.0.1:{self.ports.grpc}"
 
     @property
+    def http_url(self) -> str:
+        """The HTTP endpoint."""
+        return f"127.0.0.1:{self.ports.http}"
+
+    @property
     def pid(self) -> int:
         """The server's process; 0 while there is none."""
         life = self._life

@@ -15,13 +15,16 @@ from pipelines.registry import Context, Unavailable, Variant
 
 URL_VARIABLE = "AMIRA_TRITON_URL"
 """Endpoints of a Triton that runs already, separated by commas; without it, a server is started for the pipeline."""
+HTTP_URL_VARIABLE = "AMIRA_TRITON_HTTP_URL"
+"""The same for `connection/http`: Triton listens for HTTP on a port of its own."""
 
 
 class ConnectionOptions(BaseModel):
     """Options of every connection.
 
     Attributes:
-        urls: gRPC endpoints, `host:port`. Empty for those of `AMIRA_TRITON_URL`, or for a server of its own.
+        urls: gRPC endpoints (HTTP's for `connection/http`), `host:port`. Empty for those of `AMIRA_TRITON_URL`
+            (`AMIRA_TRITON_HTTP_URL`), or for a server of its own.
         deadline_s: How long a call may take.
         max_message_mib: The largest message that is sent or taken.
         otlp_endpoint: OTLP/HTTP collector for the spans of a server of its own.
@@ -62,11 +65,11 @@ class SharedOptions(PoolOptions):
     region_mib: float = Field(default=8.0, gt=0)
 
 
-def problem() -> Unavailable | None:
+def problem(url_variable: str = URL_VARIABLE) -> Unavailable | None:
     """Why no Triton can be reached from here."""
     if find_spec("tritonclient") is None:
         return Unavailable("the package tritonclient is not installed", "Install it: pip install 'amira-asr[triton]'")
-    if os.environ.get(URL_VARIABLE):
+    if os.environ.get(url_variable):
         return None
     from pipelines.triton import environment
 
@@ -75,16 +78,22 @@ def problem() -> Unavailable | None:
 
 class _Connection(Variant):
     options: ClassVar[type[ConnectionOptions]] = ConnectionOptions
+    url_variable: ClassVar[str] = URL_VARIABLE
 
     @classmethod
     def available(cls) -> Unavailable | None:
         """The client or the server that this machine lacks."""
-        return problem()
+        return problem(cls.url_variable)
 
     @classmethod
     @abstractmethod
     def connect(cls, url: str, options: Any) -> Any:
         """The connection to one endpoint."""
+
+    @classmethod
+    def endpoint(cls, server: Any) -> str:
+        """Where a server of its own listens for it."""
+        return str(server.url)
 
     @classmethod
     @contextmanager
@@ -93,12 +102,12 @@ class _Connection(Variant):
         from pipelines.triton.server import ServerSpec, TritonServer
         from pipelines.triton.service import ServicePolicy, TritonService
 
-        urls = options.urls or tuple(filter(None, os.environ.get(URL_VARIABLE, "").split(",")))
+        urls = options.urls or tuple(filter(None, os.environ.get(cls.url_variable, "").split(",")))
         with ExitStack() as stack:
             server = None
             if not urls:
                 server = stack.enter_context(TritonServer(ServerSpec(served(), otlp_endpoint=options.otlp_endpoint)))
-                urls = (server.url,)
+                urls = (cls.endpoint(server),)
             connections = [cls.connect(url.strip(), options) for url in urls]
             policy = ServicePolicy(deadline_s=options.deadline_s)
             yield stack.enter_context(TritonService(connections, policy, server))
@@ -176,3 +185,24 @@ class Shm(_Connection):
 
         region = round(options.region_mib * 2**20)
         return SharedConnection(url, options.limit_bytes, options.size, options.warm, region_bytes=region)
+
+
+class Http(_Connection):
+    """`connection/http`."""
+
+    id = "connection/http"
+    summary = "a bounded pool of kept HTTP/1.1 connections, without gRPC"
+    options = PoolOptions
+    url_variable = HTTP_URL_VARIABLE
+
+    @classmethod
+    def endpoint(cls, server: Any) -> str:
+        """See `_Connection.endpoint`."""
+        return str(server.http_url)
+
+    @classmethod
+    def connect(cls, url: str, options: PoolOptions) -> Any:
+        """See `_Connection.connect`."""
+        from pipelines.triton.connections.http import HttpConnection
+
+        return HttpConnection(url, options.limit_bytes, options.size, options.warm)

@@ -47,6 +47,7 @@ def small_ctc_on_triton(folder: Path, parts: dict[str, Any]) -> Iterator[Context
     (folder / "small").symlink_to(folder)
     with TritonServer(ServerSpec(folder / "served", names)) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv(variants.URL_VARIABLE, server.url)
+        patch.setenv(variants.HTTP_URL_VARIABLE, server.http_url)
         yield Context(models_dir(), str(folder / "small"), 1, parts)
 
 

@@ -36,6 +36,7 @@ def triton() -> Iterator[None]:
     models = ("preprocessor", "moonshine-encoder", "moonshine-encoder-int8")
     with TritonServer(ServerSpec(repository.served(), models)) as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv(variants.URL_VARIABLE, server.url)
+        patch.setenv(variants.HTTP_URL_VARIABLE, server.http_url)
         yield
 
 

@@ -26,6 +26,7 @@ from pipelines.triton import environment
 from pipelines.triton.connections import wire
 from pipelines.triton.connections.asynchronous import AsyncConnection
 from pipelines.triton.connections.base import Call, Connection
+from pipelines.triton.connections.http import HttpConnection
 from pipelines.triton.connections.shared import SharedConnection
 from pipelines.triton.connections.stream import StreamConnection
 from pipelines.triton.connections.unary import PooledConnection
@@ -132,7 +133,7 @@ def connection_of(kind: str, url: str) -> Connection:
         return AsyncConnection(url, 1 << 20)
     if kind == "shared memory":
         return SharedConnection(url, 1 << 20, size=CALLERS, warm=CALLERS, region_bytes=1 << 16)
-    pooled = {"pooled": PooledConnection, "stream": StreamConnection}[kind]
+    pooled = {"pooled": PooledConnection, "stream": StreamConnection, "http": HttpConnection}[kind]
     return pooled(url, 1 << 20, size=CALLERS, warm=CALLERS)
 
 
@@ -205,9 +206,10 @@ def send(server: TritonServer, number: signal.Signals, model: str = "") -> Calla
     return inflict
 
 
-@pytest.mark.parametrize("kind", ["pooled", "shared memory", "stream", "aio"])
+@pytest.mark.parametrize("kind", ["pooled", "shared memory", "stream", "aio", "http"])
 def test_the_server_is_killed(server: TritonServer, kind: str) -> None:
-    seen = survive(f"server killed, {kind}", server.url, send(server, signal.SIGKILL), kind=kind)
+    url = server.http_url if kind == "http" else server.url
+    seen = survive(f"server killed, {kind}", url, send(server, signal.SIGKILL), kind=kind)
     assert {"ServiceFailedError", "CircuitOpenError"} & {what for _, _, what in seen.calls}
     assert "the server ended with code -9" in [event.what for event in server.events]
 

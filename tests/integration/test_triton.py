@@ -17,6 +17,7 @@ from pipelines.resilience import Deadline, ServiceError
 from pipelines.triton import environment, repository
 from pipelines.triton.connections.asynchronous import AsyncConnection
 from pipelines.triton.connections.base import Call, Connection
+from pipelines.triton.connections.http import HttpConnection
 from pipelines.triton.connections.shared import SharedConnection
 from pipelines.triton.connections.stream import StreamConnection
 from pipelines.triton.connections.unary import FreshConnection, PooledConnection
@@ -55,12 +56,15 @@ def connections(url: str) -> dict[str, Connection]:
         "aio": AsyncConnection(url, LIMIT),
         "stream": StreamConnection(url, LIMIT, size=3, warm=2),
         "shm": SharedConnection(url, LIMIT, size=3, warm=2, region_bytes=1 << 20),
+        "http": HttpConnection(url, LIMIT, size=3, warm=2),
     }
 
 
-@pytest.mark.parametrize(("name", "opens"), [("fresh", CALLS), ("pooled", 2), ("aio", 1), ("stream", 2), ("shm", 2)])
+@pytest.mark.parametrize(
+    ("name", "opens"), [("fresh", CALLS), ("pooled", 2), ("aio", 1), ("stream", 2), ("shm", 2), ("http", 2)]
+)
 def test_each_connection_opens_as_many_tcp_connections_as_it_says(server: TritonServer, name: str, opens: int) -> None:
-    with TcpProxy(server.url) as proxy:
+    with TcpProxy(server.http_url if name == "http" else server.url) as proxy:
         with connections(proxy.url)[name] as connection:
             for index in range(CALLS):
                 ask(connection, index)

@@ -125,7 +125,7 @@ def failure(error: Any, url: str, model: str) -> ServiceError:
 def request(call: Call) -> Any:
     """The request of a call, its tensors' bytes inside."""
     inputs = [input_tensor(name, value) for name, value in call.inputs.items()]
-    contents = [_content(value) for value in call.inputs.values()]
+    contents = [content(value) for value in call.inputs.values()]
     return message(call, inputs, [output_tensor(name) for name in call.outputs], contents)
 
 
@@ -154,7 +154,7 @@ def limited(message: Any, call: Call) -> float:
 
 def input_tensor(name: str, value: npt.NDArray[Any]) -> Any:
     """The description of an input."""
-    return protocol.ModelInferRequest.InferInputTensor(name=name, datatype=_dtype_name(value.dtype), shape=value.shape)
+    return protocol.ModelInferRequest.InferInputTensor(name=name, datatype=dtype_name(value.dtype), shape=value.shape)
 
 
 def output_tensor(name: str) -> Any:
@@ -174,9 +174,14 @@ def take(response: Any, call: Call, url: str, reply: Reply) -> None:
         index = found.get(name)
         if index is None or index >= len(contents):
             raise ServiceFailedError(f"Triton at {url} answered the call to '{call.model}' without output '{name}'")
-        tensor, content = response.outputs[index], contents[index]
-        flat = deserialize_bytes_tensor(content) if tensor.datatype == _BYTES else np.frombuffer(content, dtype(tensor))
-        reply.outputs[name] = flat.reshape(tuple(tensor.shape))
+        tensor = response.outputs[index]
+        reply.outputs[name] = array(tensor.datatype, tensor.shape, contents[index])
+
+
+def array(datatype: str, shape: Sequence[int], packed: bytes | memoryview) -> npt.NDArray[Any]:
+    """The array that a tensor's bytes are, by Triton's name of its type; it looks at them and is read only."""
+    flat = deserialize_bytes_tensor(packed) if datatype == _BYTES else np.frombuffer(packed, _array_type(datatype))
+    return flat.reshape(tuple(shape))
 
 
 def dtype(tensor: Any) -> npt.DTypeLike:
@@ -184,7 +189,8 @@ def dtype(tensor: Any) -> npt.DTypeLike:
     return _array_type(tensor.datatype)
 
 
-def _content(value: npt.NDArray[Any]) -> bytes:
+def content(value: npt.NDArray[Any]) -> bytes:
+    """The bytes of a tensor."""
     if value.dtype.kind in "OSU":
         packed = serialize_byte_tensor(value)
         return packed.item() if packed.size else b""
@@ -197,7 +203,7 @@ def _array_type(name: str) -> npt.DTypeLike:
 
 
 @cache
-def _dtype_name(array_type: np.dtype[Any]) -> str:
+def dtype_name(array_type: np.dtype[Any]) -> str:
     """Triton's name of an array's type."""
     name = np_to_triton_dtype(array_type)
     if name is None:
