@@ -1,7 +1,7 @@
 """One batch for many sessions: a round looks at one chunk of each, and nobody waits for a batch to fill.
 
 What arrives while a round runs is in the next one, so batches grow with the load by themselves. A session takes part
-with at most one chunk a round, so that one that sends an hour at once gets no more than its share.
+with at most one chunk of the first pass a round, so that one that sends an hour at once gets no more than its share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Round:
     """What a round did.
 
     Attributes:
-        detected: Sessions that the detector looked at.
+        detected: Sessions that the detector looked at, in its first batch.
         heard: Sessions that the first pass heard.
         detect_ns: Time in the detector.
         hear_ns: Time in the first pass.
@@ -48,11 +48,15 @@ class Batcher:
 
     def __init__(self, detector: SpeechDetector, first_pass: FirstPass | None) -> None:
         self._detector, self._first_pass = detector, first_pass
+        self._looks = 1 if first_pass is None else -(-first_pass.chunk_samples // detector.chunk_samples)
+        """Chunks of the detector in a round: as much audio as the first pass hears, so that its batch is a full one."""
 
     def round(self, sessions: Sequence[Session]) -> Round:
-        """Look at one chunk of each session, and let the first pass hear one; the detector's errors are bugs."""
+        """Look at each session, and let the first pass hear one chunk; the detector's errors are bugs."""
         started_ns = perf_counter_ns()
-        detected = self._detect(sessions)
+        detected, looks = self._detect(sessions), 1
+        while detected and looks < self._looks and self._detect(sessions):
+            looks += 1
         after_ns = perf_counter_ns()
         if self._first_pass is None:
             for session in sessions:

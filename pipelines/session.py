@@ -292,14 +292,19 @@ class Session:
             raise RuntimeError("there is no first pass that could have understood anything")
         stop = self._hearable if segment.end is None else segment.end
         segment.fed = min(segment.fed + first_pass.chunk_samples, stop)
-        if segment.end is None:
+        if segment.end is None and segment.fed > self._endpointer.resumed_at:  # what was left out of a pause is late
             self._say_partial(segment, partial, segment.fed, self._arrival(segment.fed))
 
     @property
     def _hearable(self) -> int:
-        """How far the first pass may hear a segment that goes on: it need not wait for the detector's chunk to fill."""
+        """How far the first pass may hear a segment that goes on: it need not wait for the detector's chunk to fill.
+
+        A pause is heard as far as it would belong to the segment; the rest of it only if speech goes on.
+        """
         received = self._marks[0][0] if self._marks else self._ring.stop
-        return max(self._looked, min(received, self._looked + self._chunk))
+        stop = max(self._looked, min(received, self._looked + self._chunk))
+        wanted = self._endpointer.wanted_until
+        return stop if wanted is None else min(stop, wanted)
 
     def _arrival(self, position: int) -> int:
         """When the audio before `position` had arrived."""

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from pipelines.models import build_ctc
+from pipelines.models.recipe import make
+
 WIDTH, INNER = 416, 1664
 LABELS = ["<blk>", "<space>", "'", *"abcdefghijklmnopqrstuvwxyz"]
 
@@ -52,6 +55,13 @@ def stream_weights(layers: int, ranks: tuple[int, int] = (0, 0), seed: int = 0) 
         else:
             tensors |= {f"{name}.weight": kernel(outputs, inputs, width), f"{name}.bias": bias}
     return tensors
+
+
+def write_own_stream(folder: Path) -> Path:
+    """A model of two layers with the architecture of `stream-ctc-server`; returns its folder."""
+    config = {"streaming": True, "layers": 2, "left_frames": 20, "stem_mean": 0.02, "stem_std": 0.3}
+    weights = write_weights(folder / "weights" / "stream-ctc-draft", stream_weights(2), **config)
+    return make(build_ctc.recipe(weights), folder / "models", lambda text: None)
 
 
 NORMS = ("input_layernorm", "post_attention_layernorm")

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import websockets
-from contenders import INT8, Running, amira, running
+from contenders import Running, amira, running
 
 from amira_client import AsyncClient, Final
 from harness.corpus import load_corpus
@@ -71,7 +71,7 @@ async def _idle_bytes(server: Running) -> float:
 
 def real(core: int, seconds: float, capacity: int) -> dict[str, Any]:
     """One stream for a minute, 70 % of the capacity, and all of it."""
-    with running(amira(*INT8), core) as server:
+    with running(amira(), core) as server:
         before = scrape(server.url)
         whole = max(ALONE_S, seconds) if seconds >= 8 else seconds
         one = _step(server, streams=1, seconds=whole)

@@ -35,6 +35,7 @@ SHERPA = "sherpa-onnx-online-websocket-server"
 SHERPA_BATCH = 16
 """Streams of one batch: batches of 1 took twice the time a stream, 64 no less than 16."""
 MODEL = "stream-ctc-server"
+ONNX_RUNTIME = ("--set", "recognizer.first.variants.acoustic=ort@fp32")
 INT8 = ("--set", "recognizer.first.variants.acoustic=ort@int8")
 
 

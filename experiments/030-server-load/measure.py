@@ -1,9 +1,11 @@
 """How many streams the server takes, what it costs itself, and how others do: every bar of the README.
 
-    python experiments/030-server-load/measure.py                 # everything, about twelve minutes, on a quiet machine
+    python experiments/030-server-load/measure.py                 # everything, about twenty minutes, on a quiet machine
     python experiments/030-server-load/measure.py null rivals     # some sections
     python experiments/030-server-load/measure.py --seconds 3 ... # a try: shorter steps
-    python experiments/030-server-load/measure.py --show          # the tables of result.json
+    python experiments/030-server-load/measure.py --show          # result.json into the README once more
+
+Each section goes into `result.json` when it is done, and its table into the README.
 
 Servers have the first core, clients the second. For sherpa-onnx: `python -m venv build/sherpa` and
 `build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1`.
@@ -22,12 +24,15 @@ from typing import Any
 import bars
 import legacy_client
 import tables
-from contenders import INT8, MODEL, Contender, Running, amira, running, sherpa, sherpa_program
+from contenders import INT8, MODEL, ONNX_RUNTIME, Contender, Running, amira, running, sherpa, sherpa_program
 
+from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from pipelines.paths import models_dir
 
-RESULT = Path(__file__).with_name("result.json")
+RESULT, README = (Path(__file__).with_name(name) for name in ("result.json", "README.md"))
+OURS = "AMIRA, FP32"
+"""The configuration of `streaming.toml` as it is."""
 LIMIT_MS = 300.0
 FINENESS = 1.1
 """The search ends when the smallest number of streams that was too many is at most so much above the largest fine."""
@@ -46,7 +51,10 @@ def main() -> None:
         parser.error(f"no such section: {', '.join(sorted(wrong))}; have: {', '.join(SECTIONS)}")
     if not arguments.show:
         measure(arguments.sections or list(SECTIONS), arguments.seconds, arguments.output)
-    print(tables.tables(json.loads(arguments.output.read_text("utf-8"))))
+    made = tables.all_tables(json.loads(arguments.output.read_text("utf-8")) if arguments.output.is_file() else {})
+    print("\n\n".join(made.values()))
+    if arguments.output == RESULT:
+        README.write_text(filled_in(README.read_text("utf-8"), made), "utf-8")
 
 
 def measure(sections: list[str], seconds: float, output: Path) -> None:
@@ -60,7 +68,7 @@ def measure(sections: list[str], seconds: float, output: Path) -> None:
         "null": lambda: bars.null(server_core, seconds),
         "rivals": lambda: rivals(server_core, seconds),
         "legacy": lambda: legacy(server_core, seconds),
-        "real": lambda: bars.real(server_core, seconds, result["rivals"]["searches"]["AMIRA, INT8"]["streams"]),
+        "real": lambda: bars.real(server_core, seconds, result["rivals"]["searches"][OURS]["streams"]),
     }
     for section in sections:
         result[section] = {"seconds": seconds, **run[section]()}
@@ -116,9 +124,10 @@ def rivals(core: int, seconds: float) -> dict[str, Any]:
     """The streaming model in our server and in sherpa-onnx's, on one core."""
     six = "recognizer.first.options.acoustic.chunk_frames=6"
     contenders = {
-        "AMIRA, FP32": amira(),
-        "AMIRA, FP32, steps of 144 ms": amira("--set", six),
-        "AMIRA, INT8": amira(*INT8),
+        OURS: amira(),
+        f"{OURS}, steps of 144 ms": amira("--set", six),
+        f"{OURS}, by ONNX Runtime": amira(*ONNX_RUNTIME),
+        "AMIRA, INT8, by ONNX Runtime": amira(*INT8),
     }
     reason = None
     if sherpa_program() is None:
@@ -130,15 +139,20 @@ def rivals(core: int, seconds: float) -> dict[str, Any]:
 
 
 def legacy(core: int, seconds: float) -> dict[str, Any]:
-    """What the legacy service gives one reader, and how many readers our default pipeline gives as much."""
+    """What the legacy service gives one reader, and how many readers ours gives as much, by two configurations."""
     with running(Contender("legacy"), core) as server:
         one = server.step(1, max(seconds, 2 * legacy_client.UTTERANCE_S))
         errors = legacy_client.wer(server.port)
-    ours = amira("--set", "limits.max_ahead_ms=60000", "--set", "limits.max_sessions=500", config=None, finals=True)
-    found = search({"default": ours}, core, seconds, one["p99"], 8)
-    with running(ours, core) as server:
-        own_errors = bars.wer(server)
-    return {"legacy": one, "legacy_wer": errors, "default_wer": own_errors, **found}
+    room = ("--set", "limits.max_ahead_ms=60000", "--set", "limits.max_sessions=500")
+    ours = {
+        "partials by the streaming model": amira(*room, "--set", "recognizer.finals=second-pass", finals=True),
+        "default": amira(*room, config=None, finals=True),
+    }
+    found = search(ours, core, seconds, one["p99"], 8)
+    for name, contender in ours.items():
+        with running(contender, core) as server:
+            found[name]["wer"] = bars.wer(server)
+    return {"legacy": one, "legacy_wer": errors, "ours": found}
 
 
 if __name__ == "__main__":

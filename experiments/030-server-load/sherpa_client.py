@@ -119,7 +119,10 @@ async def _stream(
             at = (offset + k * STEP_SAMPLES) % len(audio)
             part = np.take(audio, range(at, at + STEP_SAMPLES), mode="wrap")
             message[:STEP_SAMPLES] = part * np.float32(1 / 32_768)
-            await connection.send(message.tobytes())
+            try:
+                await connection.send(message.tobytes())
+            except websockets.ConnectionClosed:
+                break  # the steps that it owes are missing
         with suppress(TimeoutError):
             await asyncio.wait_for(_counted(got, chunks), END_TIMEOUT_S)
         hearing.cancel()

@@ -70,14 +70,12 @@ def _wrap(graph: onnx.GraphProto) -> int:
              ["state_samples", "t_one.key", "t_one.value", "t_one.frames"], axis=1),
         node("Reshape", ["t_one.key", cache], ["state_key"]),
         node("Reshape", ["t_one.value", cache], ["state_value"]),
-        node("Cast", ["t_one.frames"], ["t_one.whole"], to=TensorProto.INT64),
-        node("Squeeze", ["t_one.whole", first], ["state_frames"]),
+        node("Cast", ["t_one.frames"], ["state_frames"], to=TensorProto.INT64),
     ]  # fmt: skip
     after = [
         node("Reshape", ["next_key", flat], ["t_one.next_key"]),
         node("Reshape", ["next_value", flat], ["t_one.next_value"]),
-        node("Unsqueeze", ["next_frames", first], ["t_one.next_whole"]),
-        node("Cast", ["t_one.next_whole"], ["t_one.next_frames"], to=TensorProto.FLOAT),
+        node("Cast", ["next_frames"], ["t_one.next_frames"], to=TensorProto.FLOAT),
         node("Concat", ["next_samples", "t_one.next_key", "t_one.next_value", "t_one.next_frames"], ["t_one.next"],
              axis=1),
         node("Cast", ["t_one.next"], ["next"], to=TensorProto.FLOAT16),

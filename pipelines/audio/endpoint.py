@@ -53,7 +53,18 @@ class Endpointer:
     Between `Started` and `Ended` somebody speaks; the two alternate.
     """
 
-    __slots__ = ("_candidate", "_energies", "_floor", "_probabilities", "_rules", "_speaking", "_speech_end", "_start")
+    __slots__ = (
+        "_candidate",
+        "_energies",
+        "_floor",
+        "_looked",
+        "_probabilities",
+        "_rules",
+        "_speaking",
+        "_speech_end",
+        "_start",
+        "resumed_at",
+    )
 
     def __init__(self, rules: EndpointRules) -> None:
         self._rules = rules
@@ -64,6 +75,16 @@ class Endpointer:
         self._floor = 0  # the next segment starts no earlier
         self._probabilities: list[float] = []  # of the running segment's chunks, for a forced cut
         self._energies: list[float] = []
+        self._looked = 0
+        self.resumed_at = 0
+        """Behind the chunk that showed that speech goes on after the latest pause within a segment."""
+
+    @property
+    def wanted_until(self) -> int | None:
+        """In a pause of a segment, the sample behind which nothing is of use unless speech goes on; else `None`."""
+        if not self._speaking or self._speech_end >= self._looked:
+            return None
+        return self._speech_end + self._rules.pad
 
     @property
     def needed_from(self) -> int | None:
@@ -82,10 +103,13 @@ class Endpointer:
             stop: Behind its last sample.
         """
         rules = self._rules
+        self._looked = stop
         speech = probability >= (OFFSET if self._candidate >= 0 and self._speech_end == start else ONSET)
         if speech:
             if self._candidate < 0:
                 self._candidate = start
+            if self._speaking and self._speech_end < start:
+                self.resumed_at = stop
             self._speech_end = stop
         found: list[Started | Ended] = []
         if not self._speaking:

@@ -96,7 +96,11 @@ def features(weights: VadWeights, chunks: Float32) -> Float32:
     frames = np.lib.stride_tricks.sliding_window_view(chunks, _WINDOW, axis=1)[:, ::_HOP]
     spectrum = np.ascontiguousarray(frames) @ weights.basis
     bins = spectrum.shape[-1] // 2
-    values: Float32 = np.hypot(spectrum[..., :bins], spectrum[..., bins:])
+    spectrum *= spectrum
+    values: Float32 = (
+        spectrum[..., :bins] + spectrum[..., bins:]
+    )  # np.hypot guards against overflow, for ten times as much
+    np.sqrt(values, out=values)
     for (matrix, bias), stride in zip(weights.convolutions, _STRIDES, strict=True):
         values = _convolve(values, matrix, bias, stride)
     gates: Float32 = values[:, 0] @ weights.input_map + weights.gate_bias

@@ -20,9 +20,12 @@ from pipelines.registry import Context
 from pipelines.streaming import Opener
 from tests.contract.options import needed_options
 from tests.small_ctc import write_small_ctc, write_small_stream
+from tests.trained_weights import write_own_stream
 
 STREAMING = ("vad", "partials", "finals")
 ORDER = ("memory", "kernel", "acoustic", "decoder")
+OWN_MODELS = {"acoustic/simd-stream@fp32": write_own_stream}
+"""Small models for variants that run one architecture alone."""
 CTC_BELOW = {"memory": "memory/pooled", "kernel": "kernel/scalar", "acoustic": "acoustic/ort@fp32"}
 
 
@@ -66,7 +69,7 @@ def opened(
     axis = variant_id.partition("/")[0]
     parts: dict[str, Any] = {}
     ctc = family == "ctc"
-    model = str(write(folder)) if ctc else default_config().model
+    model = str(OWN_MODELS.get(variant_id, write)(folder)) if ctc else default_config().model
     variants = CTC_BELOW if ctc else default_config().variants
     context = Context(models_dir(), model, 1, parts)
     with ExitStack() as stack:

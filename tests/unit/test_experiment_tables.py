@@ -55,6 +55,16 @@ def test_documents_say_what_the_stored_samples_say(script: str) -> None:
     )
 
 
+def test_the_tables_of_the_server_under_load_say_what_the_stored_result_says() -> None:
+    folder = EXPERIMENTS / "030-server-load"
+    result = folder / "result.json"
+    stored = json.loads(result.read_text("utf-8")) if result.is_file() else {}
+    tables = load("030-server-load/tables.py").all_tables(stored)
+    text = (folder / "README.md").read_text("utf-8")
+    assert set(tables) == {"null", "real", "rivals", "legacy"}
+    assert filled_in(text, tables) == text, f"run: .venv/bin/python {folder / 'measure.py'} --show"
+
+
 def test_a_document_without_markers_is_refused() -> None:
     with pytest.raises(ValueError, match="lacks the markers <!-- rates -->"):
         filled_in("no table here", {"rates": "| a |"})

@@ -256,6 +256,22 @@ def test_the_first_pass_does_not_wait_for_the_detectors_chunk_to_fill() -> None:
     assert heard == [(100 * number, number) for number in range(1, 11)]
 
 
+def test_a_pause_is_heard_only_if_speech_goes_on() -> None:
+    """Speech ends in the chunk that ends at 1,024 ms; with padding 1,224 ms are wanted until it goes on at 1,400 ms."""
+    session, batcher, heard = session_of(Partials(NullPass())), Batcher(Loudness(), NullPass()), []  # type: ignore[arg-type]
+    audio = talk(("loud", 1), ("quiet", 0.4), ("loud", 1))
+    for number in range(1, 25):
+        session.push(audio[1_600 * (number - 1) : 1_600 * number], number)
+        heard.append([event.audio_ms for event in play(session, batcher) if isinstance(event, PartialEvent)])
+    assert heard[:12] == [[100 * number] for number in range(1, 13)]
+    assert heard[12:14] == [[], []]
+    assert heard[14] == [1_500]  # what was left out is heard, and nothing old is said
+    assert heard[15:] == [[100 * number] for number in range(16, 25)]
+    session.finish(25)
+    [final] = [event for event in play(session, batcher) if isinstance(event, FinalEvent)]
+    assert (final.start_ms, final.end_ms) == (0, 2_400)
+
+
 def test_ten_hours_of_silence_take_no_memory_and_no_second_look() -> None:
     looks = 0
 

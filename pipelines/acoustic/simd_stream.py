@@ -1,0 +1,243 @@
+"""`acoustic/simd-stream@fp32`: our streaming models in one compiled loop a step, without ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from kernels import cpu
+from kernels.buffers import aligned_block
+from kernels.dense import PANEL, packed
+from pipelines.acoustic import simd_stream_loop as loops
+from pipelines.acoustic.open_ctc import read_vocabulary
+from pipelines.acoustic.simd import _LANES as LANES
+from pipelines.acoustic.simd_loops import PAIRS, WIDTH, panels_of
+from pipelines.acoustic.waveform_stream import WaveformState, WaveformStreaming
+from pipelines.contracts import AcousticModel, CtcVocabulary, Float32
+from pipelines.errors import AmiraError
+from pipelines.models.model_card import CtcCard, StreamingCard, ctc_card, file_of
+from pipelines.models.moonshine import FRAME_SAMPLES, ROTARY_BASE, ROTARY_WIDTH
+from pipelines.registry import Context, Unavailable, Variant
+
+SLOTS = 128
+"""Rings that there is room for at first. Memory that no stream has written to is not there yet."""
+
+
+class SimdStreamState(WaveformState):
+    """A stream's ring, how much it has had, and the samples that the next step hears again."""
+
+    def __init__(self, owner: SimdStreaming, slot: int) -> None:
+        super().__init__(owner)
+        self._model, self.slot = owner, slot
+        self.frames = 0
+        self.carry: Float32 = np.zeros(loops.CARRY, np.float32)
+
+    def close(self) -> None:
+        """Give the ring back."""
+        super().close()
+        if self.slot >= 0:
+            self._model.take_back(self.slot)
+            self.slot = -1
+
+
+class Weights:
+    """The numbers of a step graph (`pipelines.models.stream_graph`) as the loop reads them.
+
+    Attributes:
+        conv1, weights: float32 panels.
+        bias: For every output of `weights`.
+        gains: Of the norms, in the order of their use.
+        layers: How many.
+        left: Frames before its step that a frame sees.
+        head: Outputs of the last product, up to a whole panel.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        found = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
+        shapes = {each.name: [axis.dim_value for axis in each.type.tensor_type.shape.dim] for each in model.graph.input}
+        _, self.layers, self.left, _ = shapes["state_key"]
+        scale, shift = found["groupnorm.gain"].astype(np.float64), found["groupnorm.offset"].astype(np.float64)
+        conv2 = found["conv2"].astype(np.float64).reshape(7, WIDTH, -1)
+        products = [
+            (
+                (scale[:, None] * conv2).reshape(7 * WIDTH, -1),
+                found["conv2.bias"] + np.einsum("c,kco->o", shift, conv2),
+            ),
+            (found["conv3"], found["conv3.bias"]),
+        ]
+        gains = []
+        for layer in range(self.layers):
+            name = f"layers.{layer}"
+            query_key_value = found[f"{name}/self_attn.qkv"].astype(np.float64)
+            query_key_value[:, :WIDTH] *= (WIDTH // 8) ** -0.5
+            products += [
+                (query_key_value, None),
+                (found[f"{name}.self_attn.dense.MatMul"], None),
+                (found[f"{name}.mlp.fc1.MatMul"], found[f"{name}/mlp/fc1.bias"]),
+                (found[f"{name}.mlp.fc2.MatMul"], found[f"{name}/mlp/fc2.bias"]),
+            ]
+            gains += [found[f"{name}/{norm}.gain"] for norm in ("input_layernorm", "post_attention_layernorm")]
+        gains.append(found["layer_norm.gain"])
+        labels = found["head"].shape[1]
+        self.head = panels_of(labels)
+        room = ((0, 0), (0, self.head - labels))
+        products.append((np.pad(found["head"], room), np.pad(found["head.bias"], room[1])))
+        kernel = found["conv1"].reshape(WIDTH, -1).T
+        self.conv1 = _aligned(packed(kernel))
+        self.weights = _aligned(np.concatenate([packed(matrix) for matrix, _ in products]))
+        biases = [np.zeros(matrix.shape[1]) if bias is None else bias for matrix, bias in products]
+        self.bias = _aligned(np.concatenate([*biases, np.zeros(PANEL)]))
+        self.gains = _aligned(np.concatenate(gains))
+
+
+class SimdStreaming(WaveformStreaming[SimdStreamState]):
+    """A streaming model in compiled loops, on the thread that calls it."""
+
+    def __init__(
+        self,
+        card: CtcCard,
+        streaming: StreamingCard,
+        vocabulary: CtcVocabulary,
+        weights: Weights,
+        chunk_frames: int,
+        lanes: int,
+    ) -> None:
+        super().__init__(card, streaming, vocabulary, chunk_frames)
+        self._weights = weights
+        self._ring = weights.left + chunk_frames
+        self._sizes = loops.ring_sizes(weights.layers, self._ring)
+        self._loop = loops.stream_loop(lanes).call
+        self._keys, self._values = (np.zeros(SLOTS * size, np.float32) for size in self._sizes)
+        self._free = list(range(SLOTS - 1, -1, -1))
+        self._scratch = np.zeros(0, np.float32)
+        self._nothing = np.zeros(4 * WIDTH, np.float32)
+        self._whole = np.zeros(len(weights.bias), np.int32)
+        self._frequencies = ROTARY_BASE ** (-np.arange(0, ROTARY_WIDTH, 2, dtype=np.float64) / ROTARY_WIDTH)
+
+    def open(self) -> SimdStreamState:
+        """The state of a new stream."""
+        if not self._free:
+            self._grow()
+        return SimdStreamState(self, self._free.pop())
+
+    def take_back(self, slot: int) -> None:
+        """A ring is free again; the one used last is the next to be used."""
+        self._free.append(slot)
+
+    def close(self) -> None:
+        """Drop the rings; streams that are still open are lost."""
+        self._keys = self._values = self._scratch = np.zeros(0, np.float32)
+        self._free = []
+
+    def _grow(self) -> None:
+        have = len(self._keys) // self._sizes[0]
+        self._keys, self._values = (
+            np.concatenate([array, np.zeros(max(have, 1) * size, np.float32)])
+            for array, size in zip((self._keys, self._values), self._sizes, strict=True)
+        )
+        self._free = list(range(2 * have - 1, have - 1, -1))
+
+    def _step(self, states: Sequence[SimdStreamState], samples: Float32, length: int) -> Float32:
+        weights, streams, frames = self._weights, len(states), -(-length // FRAME_SAMPLES)
+        heard = np.zeros((streams, loops.CARRY + frames * FRAME_SAMPLES), np.float32)
+        for row, state in zip(heard, states, strict=True):
+            row[: loops.CARRY] = state.carry
+        heard[:, loops.CARRY : loops.CARRY + length] = samples[:, :length]
+        slots, starts = (
+            np.array(each, np.int64) for each in zip(*((state.slot, state.frames) for state in states), strict=True)
+        )
+        angles = ((starts[:, None] + np.arange(frames))[..., None] * self._frequencies).reshape(-1, PAIRS)
+        turned = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32).reshape(-1)
+        needed = loops.stream_scratch(streams, frames, self._ring)
+        if len(self._scratch) < needed:
+            self._scratch = aligned_block(4 * needed).view(np.float32)
+        logits = np.empty(streams * frames * weights.head, np.float32)
+        done = self._loop(
+            heard.reshape(-1), streams, weights.conv1, weights.weights, weights.bias, weights.gains, weights.layers,
+            weights.head, slots, starts, self._keys, self._values, self._ring, weights.left, turned, self._nothing,
+            self._whole, self._scratch, logits,
+        )  # fmt: skip
+        if done < 0:
+            raise RuntimeError(
+                f"the compiled loop of the streaming model refused its arrays ({done}); please report it"
+            )
+        for row, state in zip(heard, states, strict=True):
+            state.carry[:] = row[-loops.CARRY :]
+            state.frames += frames
+        rows = logits.reshape(streams, frames, weights.head)[..., : len(self.vocabulary)]
+        rows = rows - rows.max(axis=-1, keepdims=True)
+        log_probs: Float32 = rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
+        return log_probs
+
+
+def _aligned(values: npt.NDArray[Any]) -> Float32:
+    copy: Float32 = aligned_block(4 * values.size).view(np.float32).reshape(values.shape)
+    copy[...] = values
+    return copy
+
+
+class SimdStreamOptions(BaseModel):
+    """Options of `acoustic/simd-stream@fp32`.
+
+    Attributes:
+        chunk_frames: Frames of a chunk; `None` for what the model's card says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chunk_frames: int | None = Field(default=None, ge=1, le=128)
+
+
+class SimdStreamFp32(Variant):
+    """`acoustic/simd-stream@fp32`."""
+
+    id = "acoustic/simd-stream@fp32"
+    summary = "stream-ctc in own compiled loops, FP32: states stay in place, all streams in one batch; one thread"
+    families = ("ctc",)
+    options = SimdStreamOptions
+
+    @classmethod
+    def available(cls) -> Unavailable | None:
+        """Whether the CPU has vectors for it."""
+        if any(not cpu.missing(name) for name in LANES):
+            return None
+        return Unavailable(
+            f"this CPU lacks {', '.join(cpu.missing('avx2'))}",
+            "Use a CPU with AVX2 and FMA (Intel Haswell, AMD Zen and later), or acoustic/ort@fp32.",
+        )
+
+    @classmethod
+    @contextmanager
+    def _open_impl(cls, context: Context, options: SimdStreamOptions) -> Iterator[AcousticModel]:
+        import onnx
+
+        card = ctc_card(context.folder)
+        if card.streaming is None or card.features is not None:
+            raise AmiraError(
+                f"'{cls.id}' runs streaming models of our own architecture, which '{card.name}' is not. "
+                "Use acoustic/ort@fp32"
+            )
+        path = file_of(card, context.folder, "fp32")
+        if not path.is_file():
+            raise AmiraError(f"model file {path} does not exist. Build it: amira models build")
+        try:
+            weights = Weights(onnx.load(path))
+        except (KeyError, ValueError) as error:
+            raise AmiraError(
+                f"'{cls.id}' runs streaming models of our own architecture, and {path} has another ({error}). "
+                "Use acoustic/ort@fp32"
+            ) from error
+        lanes = next(lanes for name, lanes in LANES.items() if not cpu.missing(name))
+        frames = options.chunk_frames or card.streaming.chunk_frames
+        model = SimdStreaming(card, card.streaming, read_vocabulary(context.folder, card), weights, frames, lanes)
+        try:
+            yield model
+        finally:
+            model.close()

@@ -1,0 +1,219 @@
+"""A step of a streaming model as one compiled loop over all streams of a batch.
+
+Products run over the rows of all streams together; keys and values stay where they are, each stream's in a ring of its
+own, so that nothing of a stream's state is copied into a batch and back. Keys are remembered as they were rotated at
+their own positions: only differences of positions count.
+
+Layouts are those of `kernels.simd_dense`, with float32 panels; WIDTH is 416, a head 52 of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernels.compile import Loop, compile_loop
+from pipelines.acoustic.simd_loops import HEAD_WIDTH, HEADS, PADDED, PAIRS, WIDTH, panels_of
+
+CARRY = 511
+"""Samples before its own that the first frame of a step hears."""
+GROUP_ROWS = 96
+"""Rows of A that go through all panels of a convolution before the next ones."""
+_FLOATS = "float32[::1]"
+
+
+def ring_sizes(layers: int, ring: int) -> tuple[int, int]:
+    """Floats of a stream's keys and of its values, with room for `ring` frames."""
+    return layers * HEADS * panels_of(ring) * HEAD_WIDTH, layers * HEADS * ring * 64
+
+
+def stream_scratch(streams: int, frames: int, ring: int) -> int:
+    """Floats that `stream_loop` needs for a step of so many frames of each stream."""
+    rows = streams * frames
+    stem = streams * ((6 * frames + 7) * WIDTH + (2 * frames + 1) * 2 * WIDTH)
+    layers = rows * (WIDTH + 4 * WIDTH + PADDED) + frames * panels_of(ring)
+    return rows * WIDTH + max(stem, layers)
+
+
+def stream_loop(lanes: int) -> Loop:
+    """One step of all streams of a batch; returns the frames of a stream.
+
+    `(samples, streams, conv1, weights, bias, gains, layers, head, slots, starts, keys, values, ring, left, angles,
+    nothing, whole, scratch, logits)`, with
+
+    samples: float32 (streams, CARRY + 384 frames), flat. conv1, weights: float32 panels of the first convolution and of
+    everything behind it; bias: for every output; head: outputs of the last product, whole panels. slots, starts: int64
+    (streams,): which ring, and how many frames it has had. keys, values: the rings of all slots (see `ring_sizes`) for
+    `ring` frames, of which a frame sees `left` before its step. angles: float32 (streams * frames, 2 * PAIRS), flat.
+    nothing: float32 zeros and whole: int32 zeros, one for each column of the widest product. logits: float32
+    (streams * frames * head,).
+    """
+    from kernels import simd, simd_dense
+
+    width, heads, head_width, pairs, padded = WIDTH, HEADS, HEAD_WIDTH, PAIRS, PADDED
+    carry, group_rows = CARRY, GROUP_ROWS
+
+    @simd.shared
+    def convolve(
+        a: Any, a_at: int, a_pitch: int, a_stride: int, streams: int, rows: int, depth: int,
+        b: Any, b_at: int, c: Any, c_at: int, columns: int, whole: Any, bias: Any, column: int, lanes: int,
+    ) -> None:  # fmt: skip
+        """`simd_dense.multiply` of `rows` rows of each stream, whose A begins `a_pitch` behind the last one's."""
+        simd.target(lanes)
+        most = 12 if lanes == 16 else 6
+        tiles = (rows + most - 1) // most
+        together = max(1, group_rows // rows)
+        for block in range(0, streams, together):
+            for first in range(0, columns, 32):
+                for part in range(0, 32, 2 * lanes):
+                    panel = b_at + first * depth + part
+                    for stream in range(block, min(block + together, streams)):
+                        row = 0
+                        for tile in range(tiles):
+                            some = (rows - row + tiles - tile - 1) // (tiles - tile)
+                            simd.product_rows(
+                                a, a_at + stream * a_pitch + row * a_stride, a_stride, b, panel, depth,
+                                c, c_at + (stream * rows + row) * columns + first + part, columns,
+                                bias, whole, bias, column + first + part, some, lanes, False,
+                            )  # fmt: skip
+                            row += some
+
+    @simd.shared
+    def attend(
+        x: Any, q_at: int, rows: int, keys: Any, k_at: int, values: Any, v_at: int, ring: int, count: int,
+        stale: int, gone: int, scores: Any, s_at: int, o_at: int, nothing: Any, whole: Any, lanes: int,
+    ) -> None:  # fmt: skip
+        """One head over `count` places of a ring, but for `gone` of them from place `stale` on."""
+        simd.target(lanes)
+        size = (count + 31) // 32 * 32
+        simd_dense.multiply(
+            x, q_at, 3 * width, rows, head_width, keys, k_at, head_width * 32, scores, s_at, size, size,
+            nothing, whole, nothing, 0, False, lanes,
+        )  # fmt: skip
+        for row in range(rows):
+            for k in range(gone):
+                simd.put(scores, s_at + row * size + (stale + k) % ring, simd_dense.F(-1e30))
+            simd_dense.softmax(scores, s_at + row * size, count, size, lanes)
+        simd_dense.multiply(
+            scores, s_at, size, rows, count, values, v_at, ring * 32, scores, o_at, padded, 64,
+            nothing, whole, nothing, 0, False, lanes,
+        )  # fmt: skip
+
+    @compile_loop(
+        f"int64({_FLOATS}, int64, {_FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, int64, int64, int64[::1], int64[::1], "
+        f"{_FLOATS}, {_FLOATS}, int64, int64, {_FLOATS}, {_FLOATS}, int32[::1], {_FLOATS}, {_FLOATS})"
+    )
+    def loop(  # type: ignore[no-untyped-def]
+        samples, streams, conv1, weights, bias, gains, layers, head, slots, starts, keys, values, ring, left,
+        angles, nothing, whole, scratch, logits,
+    ):  # fmt: skip
+        simd.target(lanes)
+        pitch = samples.size // streams
+        frames = (pitch - carry) // 384
+        rows = streams * frames
+        if frames < 1 or left + frames > ring or slots.size < streams or starts.size < streams:
+            return -1
+        if angles.size < rows * 2 * pairs or logits.size < rows * head or nothing.size < 4 * width:
+            return -1
+        key_size = heads * ((ring + 31) // 32 * 32) * head_width
+        value_size = heads * ring * 64
+        for stream in range(streams):
+            if slots[stream] < 0 or (slots[stream] + 1) * layers * key_size > keys.size:
+                return -2
+            if (slots[stream] + 1) * layers * value_size > values.size:
+                return -2
+        # the stem
+        first, second = 6 * frames + 7, 2 * frames + 1
+        x = 0
+        stem1 = rows * width
+        stem2 = stem1 + streams * first * width
+        if scratch.size < stem2 + streams * second * 2 * width:
+            return -3
+        convolve(samples, 0, pitch, 64, streams, first, 127, conv1, 0, scratch, stem1, width, whole, nothing, 0, lanes)
+        simd_dense.tanh(scratch, stem1, streams * first * width, lanes)
+        at = column = 0
+        convolve(
+            scratch, stem1, first * width, 3 * width, streams, second, 7 * width, weights, at, scratch, stem2,
+            2 * width, whole, bias, column, lanes,
+        )  # fmt: skip
+        simd_dense.gelu(scratch, stem2, streams * second * 2 * width, lanes)
+        at += 7 * width * 2 * width
+        column += 2 * width
+        convolve(
+            scratch, stem2, second * 2 * width, 4 * width, streams, frames, 6 * width, weights, at, scratch, x,
+            width, whole, bias, column, lanes,
+        )  # fmt: skip
+        simd_dense.gelu(scratch, x, rows * width, lanes)
+        at += 6 * width * width
+        column += width
+        # the layers
+        normed = rows * width
+        wide = normed + rows * width
+        mixed = wide + rows * 4 * width
+        scores = mixed + rows * padded
+        if scratch.size < scores + frames * ((ring + 31) // 32 * 32):
+            return -3
+        gain = 0
+        for layer in range(layers):
+            simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain, lanes)
+            simd_dense.multiply(
+                scratch, normed, width, rows, width, weights, at, width * 32, scratch, wide, 3 * width, 3 * width,
+                bias, whole, bias, column, False, lanes,
+            )  # fmt: skip
+            at += width * 3 * width
+            column += 3 * width
+            simd_dense.rotate(scratch, wide, 3 * width, rows, 2 * heads, head_width, angles, 0, pairs)
+            for stream in range(streams):
+                begun = starts[stream]
+                place = begun % ring
+                count = min(begun + frames, ring)
+                gone = max(0, count - (left + frames))  # still in the ring, and out of sight of a short step
+                stale = (begun + frames) % ring if count == ring else 0
+                before = min(frames, ring - place)
+                row = wide + stream * frames * 3 * width
+                for one in range(heads):
+                    query = row + one * head_width
+                    k_at = (slots[stream] * layers + layer) * key_size + one * (key_size // heads)
+                    v_at = (slots[stream] * layers + layer) * value_size + one * (value_size // heads)
+                    simd_dense.remember(
+                        scratch, query + width, query + 2 * width, 3 * width, before, place,
+                        keys, k_at, values, v_at, ring, head_width, lanes,
+                    )  # fmt: skip
+                    if before < frames:
+                        rest = query + before * 3 * width
+                        simd_dense.remember(
+                            scratch, rest + width, rest + 2 * width, 3 * width, frames - before, 0,
+                            keys, k_at, values, v_at, ring, head_width, lanes,
+                        )  # fmt: skip
+                    attend(
+                        scratch, query, frames, keys, k_at, values, v_at, ring, count, stale, gone,
+                        scratch, scores, mixed + stream * frames * padded + one * head_width, nothing, whole, lanes,
+                    )  # fmt: skip
+            simd_dense.multiply(
+                scratch, mixed, padded, rows, width, weights, at, width * 32, scratch, x, width, width,
+                bias, whole, bias, column, True, lanes,
+            )  # fmt: skip
+            at += width * width
+            column += width
+            simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain + width, lanes)
+            simd_dense.multiply(
+                scratch, normed, width, rows, width, weights, at, width * 32, scratch, wide, 4 * width, 4 * width,
+                bias, whole, bias, column, False, lanes,
+            )  # fmt: skip
+            at += width * 4 * width
+            column += 4 * width
+            simd_dense.gelu(scratch, wide, rows * 4 * width, lanes)
+            simd_dense.multiply(
+                scratch, wide, 4 * width, rows, 4 * width, weights, at, 4 * width * 32, scratch, x, width, width,
+                bias, whole, bias, column, True, lanes,
+            )  # fmt: skip
+            at += 4 * width * width
+            column += width
+            gain += 2 * width
+        simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain, lanes)
+        simd_dense.multiply(
+            scratch, normed, width, rows, width, weights, at, width * 32, logits, 0, head, head,
+            bias, whole, bias, column, False, lanes,
+        )  # fmt: skip
+        return frames
+
+    return loop
