@@ -83,19 +83,7 @@ def vector_kernel(lanes: int) -> Loop:
         rows, n = x.shape
         if n == 0 or out.size != rows or not simd.usable(x, False) or not simd.usable(out, True):
             return -1
-        row = 0
-        while row < rows:
-            if row + 4 <= rows and n >= 4 * lanes:
-                best, starts, alarm = simd_argmax.four_rows(x, row * n, n, lanes)
-                if not alarm:
-                    simd.put(out, row, simd_argmax.label_of(x, row * n, n, best, starts, 0, lanes)[0])
-                    simd.put(out, row + 1, simd_argmax.label_of(x, row * n, n, best, starts, 1, lanes)[0])
-                    simd.put(out, row + 2, simd_argmax.label_of(x, row * n, n, best, starts, 2, lanes)[0])
-                    simd.put(out, row + 3, simd_argmax.label_of(x, row * n, n, best, starts, 3, lanes)[0])
-                    row += 4
-                    continue
-            simd.put(out, row, simd_argmax.first_largest(x, row * n, n, lanes)[0])
-            row += 1
+        simd_argmax.all_rows(x, rows, n, out, lanes)
         return 0
 
     return loop

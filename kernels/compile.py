@@ -7,7 +7,7 @@ compiled function's entry point.
 What a call costs on one 2.6 GHz core, arguments two arrays (ratios matter, not the numbers):
     numba dispatcher 570 ns, entry point 280 ns, entry point of a function of three integers 120 ns,
     ctypes with three integers 840 ns, `array.ctypes.data` alone 2,000 ns.
-(`experiments/003-kernels` has what it is now, and `kernels.direct` calls that know most of their arguments.)
+(`experiments/003-kernels` has what it is now; `kernels.direct` has functions that CPython calls without any of these.)
 So the entry point is called directly: it skips the dispatcher's look at the types and checks the item size itself,
 `simd.usable` checks layout, kind, byte order and writability in machine code, and Python asks for the number of
 dimensions alone, which is cheap. Pointers as integers would be cheaper still, but getting

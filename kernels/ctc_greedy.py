@@ -153,7 +153,7 @@ def vector_kernel(lanes: int) -> Loop:
             return -1
         if not (simd.usable(confidences, True) and simd.usable(frames, True)):
             return -1
-        return simd_ctc.collapse(log_probs, count, labels, blank, carry, tokens, confidences, frames, lanes)
+        return simd_ctc.collapse(log_probs, count, labels, blank, carry, tokens, confidences, frames, None, lanes)
 
     return loop
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels import dispatch
+from kernels import direct, dispatch
 from kernels.dispatch import TABLE, Implementation, Operation
 from kernels.pcm import as_bytes
-from kernels.stream_calls import GreedyReader, RingWriter, mel_writer
+from kernels.stream_calls import LANES, GreedyReader, RingWriter, mel_writer
 
 Float32 = npt.NDArray[np.float32]
 Int64 = npt.NDArray[np.int64]
@@ -42,6 +42,11 @@ class KernelSet:
         self._log_softmax = self.loops["log_softmax"].call
         self._top_k = self.loops["top_k"].call
         self._log_mel = self.loops["log_mel"].call
+        lanes = LANES.get(self.implementation)
+        if lanes is not None:  # what is called with a row or a chunk, and whose call would cost more than its work
+            direct.prepare(lanes)
+            self.pcm16_to_float32 = direct.pcm16(lanes, self.pcm16_to_float32)  # type: ignore[method-assign]
+            self.argmax = direct.argmax(lanes, self.argmax)  # type: ignore[method-assign]
 
     def pcm16_to_float32(self, pcm: bytes | memoryview, out: Float32) -> None:
         """See `kernels.pcm`."""

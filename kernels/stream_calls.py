@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kernels.kernel_set import KernelSet
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
 LANES: dict[Implementation, int] = {"avx2": 8, "avx512": 16}
@@ -29,8 +30,8 @@ class RingWriter:
     Attributes:
         ring: float32 (capacity,).
         cursor: int64 (1,): where the next sample goes.
-        write: Takes a chunk (`bytes` is the fast way) and returns the position behind it. Errors as
-            `KernelSet.pcm16_into_ring`.
+        write: Takes a chunk (`bytes` is the fast way). Errors as `KernelSet.pcm16_into_ring`. It returns nothing:
+            making a Python integer of the cursor would be a good part of the call.
     """
 
     def __init__(self, kernels: KernelSet, ring: Float32) -> None:
@@ -38,12 +39,12 @@ class RingWriter:
         self.ring = ring
         self.cursor: Int64 = np.zeros(1, np.int64)
         lanes = LANES.get(kernels.implementation)
-        self.write = self._write if lanes is None else direct.ring_writer(lanes, ring, self.cursor, self._write)
+        self.write: Callable[[bytes | memoryview], None] = self._write
+        if lanes is not None:
+            self.write = direct.ring_writer(lanes, ring, self.cursor, self._write)
 
-    def _write(self, pcm: bytes | memoryview) -> int:
-        after = self._kernels.pcm16_into_ring(pcm, self.ring, int(self.cursor[0]))
-        self.cursor[0] = after
-        return after
+    def _write(self, pcm: bytes | memoryview) -> None:
+        self.cursor[0] = self._kernels.pcm16_into_ring(pcm, self.ring, int(self.cursor[0]))
 
 
 class GreedyReader:
@@ -51,6 +52,8 @@ class GreedyReader:
 
     Attributes:
         carry, tokens, confidences, frames: As `kernels.ctc_greedy` has them, for up to `capacity` frames a call.
+        score: float64 (1,): the sum of every frame's largest log-probability so far, the score of the best path. A NaN
+            anywhere in the frames makes it NaN, plus infinity infinite.
         read: Takes float32 (T, V) and returns how many tokens were found. Errors as `KernelSet.ctc_greedy`.
     """
 
@@ -60,14 +63,18 @@ class GreedyReader:
         self.tokens: Int64 = np.empty(capacity, np.int64)
         self.confidences: Float32 = np.empty(capacity, np.float32)
         self.frames: Int64 = np.empty((capacity, 2), np.int64)
+        self.score: Float64 = np.zeros(1)
         lanes = LANES.get(kernels.implementation)
-        outputs = (self.carry, self.tokens, self.confidences, self.frames)
+        outputs = (self.carry, self.tokens, self.confidences, self.frames, self.score)
         self.read: Callable[[Float32], int] = self._read
         if lanes is not None and blank >= 0:
             self.read = direct.greedy_reader(lanes, np.full(1, blank, np.int64), *outputs, self._read)
 
     def _read(self, log_probs: Float32) -> int:
-        return self._kernels.ctc_greedy(log_probs, self._blank, self.carry, self.tokens, self.confidences, self.frames)
+        found = self._kernels.ctc_greedy(log_probs, self._blank, self.carry, self.tokens, self.confidences, self.frames)
+        # One after the other as in the direct call, where `sum` would add in pairs.
+        self.score[0] = np.add.accumulate(np.append(self.score, log_probs.max(axis=1)))[-1]
+        return found
 
 
 def mel_writer(

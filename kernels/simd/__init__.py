@@ -50,6 +50,7 @@ from kernels.simd.objects import (
     call_with_all,
     is_array_of,
     new_int,
+    none,
     tuple_item,
     type_of,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "memcpy",
     "mul",
     "new_int",
+    "none",
     "of_byte",
     "overlap",
     "prefetch",

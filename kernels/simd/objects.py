@@ -19,7 +19,7 @@ _TUPLE_ITEMS = _HEAD + 8
 _BYTES_DATA = _HEAD + 16
 _ARRAY_DATA, _ARRAY_DIMENSIONS, _ARRAY_SHAPE, _ARRAY_STRIDES = _HEAD, _HEAD + 8, _HEAD + 16, _HEAD + 24
 _ARRAY_DESCRIPTOR, _DESCRIPTOR_CHARACTER = _HEAD + 40, _HEAD + 9
-_CHARACTERS = {"f": types.float32, "l": types.int64}
+_CHARACTERS: dict[str, Any] = {"f": types.float32, "d": types.float64, "l": types.int64}
 """NumPy's type characters and what they are here."""
 
 
@@ -131,6 +131,19 @@ def new_int(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
+def none(typing: Any) -> Any:
+    """A new reference to `None`."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found = builder.ptrtoint(context.get_c_value(builder, I8, "_Py_NoneStruct"), I64)
+        declared = ir.FunctionType(ir.VoidType(), [I64])
+        builder.call(cgutils.get_or_insert_function(builder.module, declared, "Py_IncRef"), [found])
+        return found
+
+    return types.intp(), emit
+
+
+@intrinsic
 def call_with(typing: Any, function: Any, argument: Any) -> Any:
     """Call a Python function; a new reference to what it returns, or 0 with its exception set."""
 
@@ -141,10 +154,10 @@ def call_with(typing: Any, function: Any, argument: Any) -> Any:
 
 
 @intrinsic
-def call_with_all(typing: Any, function: Any, arguments: Any, count: Any) -> Any:
-    """As `call_with`, with the arguments of another call."""
+def call_with_all(typing: Any, function: Any, arguments: Any, count: Any, names: Any) -> Any:
+    """As `call_with`, with the arguments of another call and the names of the last ones, 0 where none has one."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return _call(builder, "PyObject_Vectorcall", *values, I64(0))
+        return _call(builder, "PyObject_Vectorcall", *values)
 
-    return types.intp(types.intp, types.intp, types.intp), emit
+    return types.intp(types.intp, types.intp, types.intp, types.intp), emit

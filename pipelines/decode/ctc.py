@@ -90,16 +90,12 @@ class CtcDecoder(ABC):
     def _open_search(self) -> Search:
         """Start decoding a stream."""
 
+    def _checked_chunk(self, log_probs: Float32, first: int) -> Float32:
+        """The chunk of a stream from frame `first` on; a search that notices NaN and infinities leaves them to it."""
+        return self._checked(log_probs, f"the chunk from frame {first} on")
+
     def _checked(self, log_probs: Float32, where: str) -> Float32:
-        if log_probs.dtype != np.float32 or log_probs.ndim != 2:
-            raise ValueError(
-                f"log-probabilities must be float32 (frames, vocabulary), got {log_probs.dtype} {log_probs.shape}"
-            )
-        if log_probs.shape[1] != len(self.vocabulary):
-            raise AmiraError(
-                f"the log-probabilities of {where} are over {log_probs.shape[1]} labels, the vocabulary has "
-                f"{len(self.vocabulary)}: the model and its tokens.txt do not belong together"
-            )
+        self._check_shape(log_probs, where)
         # One pass without an array of flags: a NaN or an infinity anywhere makes the sum one.
         if not np.isfinite(log_probs.sum()):
             wrong = np.isnan(log_probs) | (log_probs == np.inf)
@@ -112,6 +108,17 @@ class CtcDecoder(ABC):
             # Impossible labels stay so, but a search must not lose its last path over one.
             log_probs = np.maximum(log_probs, IMPOSSIBLE)
         return np.ascontiguousarray(log_probs)
+
+    def _check_shape(self, log_probs: Float32, where: str) -> None:
+        if log_probs.dtype != np.float32 or log_probs.ndim != 2:
+            raise ValueError(
+                f"log-probabilities must be float32 (frames, vocabulary), got {log_probs.dtype} {log_probs.shape}"
+            )
+        if log_probs.shape[1] != len(self.vocabulary):
+            raise AmiraError(
+                f"the log-probabilities of {where} are over {log_probs.shape[1]} labels, the vocabulary has "
+                f"{len(self.vocabulary)}: the model and its tokens.txt do not belong together"
+            )
 
 
 class _Stream:
@@ -130,7 +137,7 @@ class _Stream:
             AmiraError: They do not fit the vocabulary, or hold NaN.
         """
         search = self._open()
-        checked = self._decoder._checked(log_probs, f"the chunk from frame {self._frames} on")
+        checked = self._decoder._checked_chunk(log_probs, self._frames)
         if len(checked):
             search.push(checked)
             self._frames += len(checked)

@@ -48,6 +48,16 @@ def test_the_driver_calls_the_very_kernel(name) -> None:
     assert out.tolist() == [17, 17, 17]
 
 
+@compiled_implementations
+def test_the_driver_calls_several_kernels_one_behind_the_other(name) -> None:
+    loops, x, out = kernel_set(name).loops, np.zeros((2, 40), np.float32), np.full(2, -1)
+    x[:, 5] = 1
+    ring = np.zeros(6, np.float32)
+    driver(loops["argmax"], loops["pcm16_ring"])(3, (x, out, b"\x00\x40", ring, 4))
+    assert out.tolist() == [5, 5]
+    assert ring.tolist() == [0, 0, 0, 0, 0.5, 0]
+
+
 def test_the_driver_refuses_what_is_not_compiled() -> None:
     with pytest.raises(ValueError, match="only a compiled loop"):
         driver(kernel_set("numpy").loops["argmax"])

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from kernels import direct
 from kernels.dispatch import Implementation
 from tests.unit.kernel_sets import every_implementation, kernel_set
 
@@ -21,7 +22,8 @@ def test_chunks_follow_each_other_around_the_ring(name: Implementation) -> None:
     for size in (1, 16, 17, 333, 0, 333, 700):
         chunk = samples[at : at + size]
         at += size
-        assert writer.write(chunk.tobytes()) == at % 700 == writer.cursor[0]
+        writer.write(chunk.tobytes())
+        assert writer.cursor[0] == at % 700
         newest = min(at, 700)
         expected = samples[at - newest : at] / np.float32(32768)
         np.testing.assert_array_equal(np.roll(writer.ring, -at)[-newest:], expected)
@@ -86,9 +88,12 @@ def test_log_probabilities_that_do_not_fit(name: Implementation, log_probs: np.n
 def test_a_bound_call_keeps_alive_what_it_needs_and_no_more(name: Implementation) -> None:
     ring = np.zeros(64, np.float32)
     before = sys.getrefcount(ring)
-    write = kernel_set(name).ring_writer(ring).write
+    writer = kernel_set(name).ring_writer(ring)
+    write, cursor = writer.write, writer.cursor
+    del writer
     gc.collect()
-    assert [write(bytes(2)) for _ in range(3)] == [1, 2, 3]
+    assert [write(bytes(2)) for _ in range(3)] == [None] * 3
+    assert cursor.tolist() == [3]
     del write
     gc.collect()
     assert sys.getrefcount(ring) == before
@@ -96,10 +101,54 @@ def test_a_bound_call_keeps_alive_what_it_needs_and_no_more(name: Implementation
 
 @every_implementation
 def test_results_are_counted_references(name: Implementation) -> None:
-    write = kernel_set(name).ring_writer(np.zeros(1_000_000, np.float32)).write
-    after = [write(bytes(2_000)) for _ in range(50)]  # beyond the integers that Python keeps for good
-    assert after == list(range(1_000, 51_000, 1_000))
-    assert {sys.getrefcount(value) for value in after} <= {3, 4}  # the list, the loop, the call
+    kernels, log_probs = kernel_set(name), np.zeros((2_000, 2), np.float32)
+    log_probs[1::2, 1] = 1
+    read = kernels.greedy_reader(0, 2_000).read
+    found = [read(log_probs) for _ in range(50)]  # beyond the integers that Python keeps for good
+    assert found == [1_000] * 50
+    assert {sys.getrefcount(value) for value in found} <= {3, 4}  # the list, the loop, the call
+    write, out, labels = kernels.ring_writer(np.zeros(9, np.float32)).write, np.zeros(2, np.float32), np.zeros(1, int)
+    before = sys.getrefcount(None)
+    for _ in range(2_000):
+        write(bytes(4))
+        kernels.pcm16_to_float32(bytes(4), out)
+        kernels.argmax(log_probs[:1], labels)
+    assert abs(sys.getrefcount(None) - before) < 500  # and no other number where `None` is not counted
+
+
+@every_implementation
+def test_the_score_is_the_sum_of_the_best_path_however_it_is_cut(name: Implementation) -> None:
+    log_probs = np.random.default_rng(3).standard_normal((100, 29)).astype(np.float32)
+    whole = kernel_set(name).greedy_reader(0, 100)
+    whole.read(log_probs)
+    assert whole.score[0] == sum(log_probs.max(axis=1).astype(np.float64).tolist(), 0.0)
+    cut = kernel_set(name).greedy_reader(0, 100)
+    for start, stop in ((0, 1), (1, 8), (8, 50), (50, 100)):
+        cut.read(log_probs[start:stop])
+    assert cut.score.tolist() == whole.score.tolist()
+    for value, expected in ((np.nan, np.nan), (np.inf, np.inf), (-np.inf, whole.score[0])):
+        broken = kernel_set(name).greedy_reader(0, 100)
+        damaged = log_probs.copy()
+        damaged[77, int(log_probs[77].argmin())] = value
+        broken.read(damaged)
+        np.testing.assert_equal(broken.score[0], expected)
+
+
+@every_implementation
+def test_names_of_arguments_and_long_arrays_go_the_long_way_to_the_same_end(name: Implementation) -> None:
+    kernels, rng = kernel_set(name), np.random.default_rng(4)
+    x = rng.standard_normal((3, direct.MOST // 2), np.float32)
+    labels = np.zeros(3, np.int64)
+    kernels.argmax(x, labels)
+    assert labels.tolist() == x.argmax(axis=1).tolist()
+    kernels.argmax(out=labels, x=-x)
+    assert labels.tolist() == x.argmin(axis=1).tolist()
+    samples = rng.integers(-32768, 32768, direct.MOST + 1).astype("<i2")
+    out = np.zeros(samples.size, np.float32)
+    kernels.pcm16_to_float32(samples.tobytes(), out)
+    np.testing.assert_array_equal(out, samples / np.float32(32768))
+    kernels.pcm16_to_float32(out=out[:5], pcm=bytes(10))
+    assert not out[:5].any()
 
 
 BANK = np.array([1, 2, 3], np.float32), np.array([0, 3]), np.array([2, 4]), 0.25, 0.5
