@@ -91,7 +91,7 @@ def ledger(run: Run, prices: Prices | None = None) -> dict[str, Any]:
         with `amdahl` for the main effects), `together`, `costs`, `aliased`.
 
     Raises:
-        AmiraError: The run's cases are no factorial plan, or have too few measured cases.
+        AmiraError: The run's cases are no factorial plan, have too few measured cases, or were measured for accuracy.
     """
     design = _design(run)
     terms, aliased = _estimable(design)
@@ -145,6 +145,11 @@ def is_factorial(run: Run) -> bool:
 
 
 def _design(run: Run) -> Design:
+    if not run.manifest.timed:
+        raise AmiraError(
+            f"run '{run.manifest.run}' measured accuracy alone, and a ledger is about time. "
+            'Set measures = "timing" in the plan and measure again.'
+        )
     measured = measured_cases(run)
     cases = [measured[name] for name, entry in run.cases.items() if name in measured and not entry.case.side]
     cases = [case for case in cases if not case.entry.case.rung]

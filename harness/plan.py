@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from harness.corpus.condition import Condition
 from harness.plan_cases import CaseSpec, Pipeline, RungSpec, explicit_cases, ladder_cases, matrix_cases
-from harness.records import Case, Model
+from harness.records import Case, Measures, Model
 from harness.scenario import Scenario
 from pipelines.config import ENGINE_AXIS
 from pipelines.errors import AmiraError, unknown
@@ -46,6 +46,7 @@ class _Settings(Model):
     memory_limit_mib: int | None = Field(default=None, ge=64)
     expected_text: Literal["none", "reference"] = "none"
     scenario: Scenario = Scenario()
+    measures: Measures = "timing"
     seed: int = 0
 
 
@@ -75,6 +76,8 @@ class Plan(_Settings):
         memory_limit_mib: Private writable memory that a process may have; `None` for no limit.
         expected_text: With `reference`, pipelines that follow an expected text are given each clip's own transcript.
         scenario: How requests reach the pipelines.
+        measures: `timing`, or `accuracy` where only texts count: times are then no finding, and on a Ray cluster cases
+            run beside each other.
         seed: Of the order of cases and utterances and the choice of clips.
         cases: The pipelines, in the order of the report.
         source: The file's text.
@@ -168,6 +171,11 @@ def _cases(raw: _PlanFile) -> tuple[Case, ...]:
     if raw.expected_text != "none" and raw.scenario.kind != "single-stream":
         raise AmiraError(
             "readers of an expected text are measured one after the other. Use the single-stream scenario."
+        )
+    if raw.measures == "accuracy" and raw.scenario.kind != "single-stream":
+        raise AmiraError(
+            f"scenario '{raw.scenario.kind}' is about time, and this plan measures accuracy alone. "
+            'Leave the scenario out, or set measures = "timing".'
         )
     ids = [case.id for case in cases]
     for case in cases:

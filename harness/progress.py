@@ -147,7 +147,8 @@ class RichReporter:
         )
         self._task = self._bar.add_task("preparing", total=None, left="")
         self._estimate = Estimate(())
-        self._calls = self._calls_now = 0
+        self._calls = 0
+        self._made: dict[tuple[str, int], int] = {}
         self._now = ""
         self._began_s = 0.0
 
@@ -167,13 +168,15 @@ class RichReporter:
 
     def process_started(self, case: str, repeat: int) -> None:
         """See `Reporter`."""
-        self._now, self._calls_now = f"{case}, repeat {repeat + 1}", 0
+        self._now = f"{case}, repeat {repeat + 1}"
+        self._made[case, repeat] = 0
         self._began_s = time.monotonic()
         self._bar.update(self._task, description=f"{self._now}: loading")
 
     def sample(self, sample: Sample) -> None:
         """See `Reporter`."""
-        self._calls_now += 1
+        pair = sample.case, sample.repeat
+        self._made[pair] = self._made.get(pair, 0) + 1
         left_s = self._estimate.left_s()
         if left_s is not None:
             left_s = max(0.0, left_s - (time.monotonic() - self._began_s))
@@ -182,7 +185,7 @@ class RichReporter:
     def process_done(self, record: ProcessRecord) -> None:
         """See `Reporter`."""
         self._estimate.done(record.case, record.repeat, record.wall_s)
-        self._bar.update(self._task, advance=self._calls - self._calls_now)
+        self._bar.update(self._task, advance=self._calls - self._made.pop((record.case, record.repeat), 0))
         if record.status == "failed":
             self.message(_outcome(record))
 

@@ -7,13 +7,13 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from harness.records import Manifest, ProcessRecord, RunStatus, Sample
+from harness.records import Execution, Manifest, ProcessRecord, RunStatus, Sample
 from harness.store import MANIFEST, PROCESSES, SAMPLES, open_run
 from pipelines.errors import AmiraError
 
@@ -76,8 +76,12 @@ class Recorder:
         return cls(path, manifest, _locked(path))
 
     @classmethod
-    def resume(cls, path: Path) -> Recorder:
+    def resume(cls, path: Path, execution: Execution | None = None) -> Recorder:
         """Continue a stored run: drop what a cut-off process left half-way, and append behind the rest.
+
+        Args:
+            path: The run's folder.
+            execution: Where this sitting's processes run.
 
         Raises:
             AmiraError: The run cannot be read, another process is writing it, or the disk refuses.
@@ -92,7 +96,9 @@ class Recorder:
         except AmiraError:
             os.close(lock)
             raise
-        return cls(path, run.manifest.model_copy(update={"status": "running", "finished_utc": None}), lock)
+        where = run.manifest.executor.joined(execution or Execution())
+        update = {"status": "running", "finished_utc": None, "executor": where}
+        return cls(path, run.manifest.model_copy(update=update), lock)
 
     def sample(self, sample: Sample) -> None:
         """Append a sample."""
@@ -101,6 +107,13 @@ class Recorder:
     def process(self, record: ProcessRecord) -> None:
         """Append a process record: from now on its case and repeat count as done."""
         self._processes.append(record.to_json())
+
+    def ran(self, case: str, workers: Sequence[str]) -> None:
+        """Note in the manifest which workers measured a case."""
+        where = self.manifest.executor.with_case(case, workers)
+        if where != self.manifest.executor:
+            self.manifest = self.manifest.model_copy(update={"executor": where})
+            write_atomically(self.path / MANIFEST, _manifest_bytes(self.manifest))
 
     def finish(self, status: RunStatus) -> None:
         """Write the table of all samples and the manifest with its final status."""

@@ -10,6 +10,7 @@ A run is a folder:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ SCHEMA_VERSION = 1
 
 Status = Literal["ok", "failed", "unavailable"]
 RunStatus = Literal["running", "complete", "interrupted"]
+Measures = Literal["timing", "accuracy"]
+"""What a plan wants to know. `accuracy` looks at texts alone, so that its cases may run beside each other."""
 
 
 class Model(BaseModel):
@@ -82,10 +85,36 @@ class Utterance(Model):
     age: float | None = None
 
 
+class Execution(Model):
+    """Where a run's processes ran.
+
+    Attributes:
+        name: `local`: on the machine of the fingerprint; `ray`: on workers of a Ray cluster.
+        version: Of what distributed them.
+        workers: Worker to what a reader should know about it. A name stands for a machine, and hides its host's.
+        cases: Case id to the workers that measured it.
+    """
+
+    name: Literal["local", "ray"] = "local"
+    version: str | None = None
+    workers: dict[str, str] = {}
+    cases: dict[str, tuple[str, ...]] = {}
+
+    def joined(self, later: Execution) -> Execution:
+        """With a later sitting of the same run."""
+        return later.model_copy(update={"workers": {**self.workers, **later.workers}, "cases": dict(self.cases)})
+
+    def with_case(self, case: str, workers: Sequence[str]) -> Execution:
+        """With workers that measured a case."""
+        known = tuple(dict.fromkeys((*self.cases.get(case, ()), *workers)))
+        return self.model_copy(update={"cases": {**self.cases, case: known}})
+
+
 class Manifest(Model):
     """Everything about a run but its samples.
 
-    `laps` is how often each process goes through the corpus, `scenario` how requests reached the pipelines; `sides` is
+    `laps` is how often each process goes through the corpus, `scenario` how requests reached the pipelines; `measures`
+    is what the plan wants to know and `executor` where its processes ran; `sides` is
     the code of each side of a comparison of two checkouts, by name, where the run is one.
     """
 
@@ -103,10 +132,17 @@ class Manifest(Model):
     warm_up: int
     laps: int = 1
     scenario: Scenario = Scenario()
+    measures: Measures = "timing"
+    executor: Execution = Execution()
     cases: tuple[CaseEntry, ...]
     utterances: tuple[Utterance, ...]
     fingerprint: dict[str, Any]
     sides: dict[str, Any] = {}
+
+    @property
+    def timed(self) -> bool:
+        """Whether its times are a finding."""
+        return self.measures == "timing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ def check_resumable(
     entries: Sequence[CaseEntry],
     utterances: Sequence[Utterance],
     facts: Mapping[str, Any],
+    executor: str = "local",
 ) -> None:
     """Compare a stored run with what would be measured now.
 
@@ -28,6 +29,7 @@ def check_resumable(
     """
     found = [
         *_plan_differences(manifest, plan),
+        *([f"the executor: {manifest.executor.name} against {executor}"] if manifest.executor.name != executor else []),
         *_case_differences(manifest.cases, entries),
         *_corpus_differences(manifest.utterances, utterances),
         *fingerprint.differences(manifest.fingerprint, facts),
@@ -48,6 +50,7 @@ def _plan_differences(manifest: Manifest, plan: Plan) -> Iterator[str]:
         "warm_up": (manifest.warm_up, plan.warm_up),
         "laps": (manifest.laps, plan.laps),
         "scenario": (manifest.scenario.described(), plan.scenario.described()),
+        "measures": (manifest.measures, plan.measures),
         "seed": (stored.get("seed", 0), plan.seed),
         "memory_limit_mib": (stored.get("memory_limit_mib"), plan.memory_limit_mib),
     }

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from harness.fingerprint import fingerprint
-from harness.metrics.normalise import normalise
+from harness.executor import Executor, LocalExecutor, Work
 from harness.plan import Plan
 from harness.progress import Reporter
 from harness.recorder import Recorder, new_run_folder, utc_now
@@ -23,6 +19,7 @@ from harness.records import (
     SCHEMA_VERSION,
     Case,
     CaseEntry,
+    Execution,
     Manifest,
     ProcessRecord,
     RunStatus,
@@ -30,23 +27,15 @@ from harness.records import (
     Utterance,
 )
 from harness.resume import check_resumable
-from harness.scenario import schedule
-from harness.scratch import Scratch, write_scratch
+from harness.scratch import write_scratch
 from harness.side import Side
+from harness.station import Block, Pair
 from harness.stop import Stop
 from harness.store import Run, open_run
-from harness.watch import Watched, watch
-from harness.worker import Job
-from pipelines.assemble import process_environment, unavailable
 from pipelines.errors import AmiraError, NothingMeasuredError
 
 if TYPE_CHECKING:
     from harness.corpus import Corpus
-
-Pair = tuple[str, int]
-"""A case id and a repeat: what one process measures."""
-Block = tuple[tuple[Case, int], ...]
-"""Cases of one repeat that are measured at the same time, taking turns call by call; mostly one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +63,7 @@ def run_plan(
     resume: Path | None = None,
     sides: Mapping[str, Side] | None = None,
     budget_s: float | None = None,
+    executor: Executor | None = None,
 ) -> RunOutcome:
     """Measure every case of a plan.
 
@@ -89,6 +79,7 @@ def run_plan(
         resume: Folder of an interrupted run of the same plan to continue.
         sides: The checkouts that the plan's cases name; none for a plan that is no comparison of checkouts.
         budget_s: Seconds after which no further process is started, as if the user had stopped it then.
+        executor: Where its processes run; on this machine unless said otherwise. It is opened and closed here.
 
     Raises:
         NothingMeasuredError: The run ended without one sample; its folder says why.
@@ -100,50 +91,44 @@ def run_plan(
         .under(plan.condition)
         .clips
     )
-    entries = tuple(_entry(case, plan.scenario.workers) for case in plan.cases)
     with contextlib.ExitStack() as stack:
         stack.enter_context(reporter)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="amira-"))
         scratch = write_scratch(clips, Path(folder))
-        facts = fingerprint(models_dir, {entry.case.pipeline.model for entry in entries})
+        executor = stack.enter_context(executor or LocalExecutor())
+        found = executor.survey(plan, models_dir.absolute())
+        entries, facts = found.entries, found.fingerprint
         before = None if resume is None else open_run(resume)
         if resume is None or before is None:
             path = new_run_folder(runs_dir, plan.name)
-            manifest = _manifest(path.name, plan, entries, scratch.utterances, facts)
+            manifest = _manifest(path.name, plan, entries, scratch.utterances, facts, executor.described())
             codes = {name: side.described() for name, side in (sides or {}).items()}
             recorder = Recorder.create(path, manifest.model_copy(update={"sides": codes}))
         else:
-            check_resumable(before.manifest, plan, entries, scratch.utterances, facts)
-            recorder = Recorder.resume(resume)
+            check_resumable(before.manifest, plan, entries, scratch.utterances, facts, executor.described().name)
+            recorder = Recorder.resume(resume, executor.described())
         stack.enter_context(recorder)
         stop = stack.enter_context(Stop())
         if budget_s is not None:
             stack.enter_context(stop.after(budget_s))
-        here = Side.here(models_dir.absolute())
-        measurement = _Measurement(plan, here, sides or {}, scratch, recorder, reporter, stop, before)
+        work = Work(plan, scratch, models_dir.absolute(), recorder.path, sides or {}, recorder.manifest.executor.cases)
+        measurement = _Measurement(work, executor, recorder, reporter, stop, before)
         return measurement.run([entry for entry in entries if entry.unavailable_reason is None])
 
 
 class _Measurement:
-    """The loop over repeats and cases, and what it has found so far."""
+    """What a run has found so far; an executor's sink (`harness.executor`)."""
 
     def __init__(
-        self,
-        plan: Plan,
-        here: Side,
-        sides: Mapping[str, Side],
-        scratch: Scratch,
-        recorder: Recorder,
-        reporter: Reporter,
-        stop: Stop,
-        before: Run | None,
+        self, work: Work, executor: Executor, recorder: Recorder, reporter: Reporter, stop: Stop, before: Run | None
     ) -> None:
-        self._plan, self._here, self._sides, self._scratch = plan, here, sides, scratch
+        self._work, self._plan, self._executor = work, work.plan, executor
         self._recorder, self._reporter, self._stop = recorder, reporter, stop
         self._keeping = threading.Lock()
         records = before.processes if before else ()
         self._done: set[Pair] = {(record.case, record.repeat) for record in records}
         self._failures = [record for record in records if record.status == "failed"]
+        self._failed: set[str] = set()
         self._samples = (
             0
             if before is None
@@ -158,10 +143,14 @@ class _Measurement:
         self._reporter.started(
             self._recorder.path.name,
             [(case.id, repeat) for block in blocks for case, repeat in block],
-            self._plan.warm_up + self._plan.laps * len(self._scratch.utterances),
+            self._plan.warm_up + self._plan.laps * len(self._work.scratch.utterances),
         )
+        status: RunStatus
         try:
-            status = self._measure_all(blocks)
+            status = "complete" if self._executor.measure(self._work, blocks, self) else "interrupted"
+            if status == "interrupted":
+                why = self._stop.requested or "interrupted"
+                self._reporter.message(f"{why}: what was measured is kept, the run can be resumed")
             self._recorder.finish(status)
         except AmiraError:
             # The disk refused. Saying so in the manifest may fail for the same reason; the first error counts.
@@ -197,120 +186,42 @@ class _Measurement:
                     blocks.append(tuple(wanted))
         return blocks
 
-    def _measure_all(self, blocks: Sequence[Block]) -> RunStatus:
-        failed: set[str] = set()
-        for block in blocks:
-            for case, repeat in block:
-                if case.id in failed:
-                    self._reporter.dropped(case.id, repeat)
-            live = [(case, repeat) for case, repeat in block if case.id not in failed]
-            records = [None] if live and self._stop.requested else self._measure_together(live)
-            for record in filter(None, records):
-                kept = self._final(record) if record.status == "failed" else record
-                if kept.status == "failed":
-                    failed.add(kept.case)
-                    self._failures.append(kept)
-                self._recorder.process(kept)
-                self._reporter.process_done(kept)
-            if None in records:
-                self._reporter.message(f"{self._stop.requested}: what was measured is kept, the run can be resumed")
-                return "interrupted"
-        return "complete"
+    def wanted(self, case: Case, repeat: int) -> bool:
+        """See `Sink`."""
+        if case.id in self._failed:
+            self._reporter.dropped(case.id, repeat)
+            return False
+        return True
 
-    def _measure_together(self, block: Sequence[tuple[Case, int]]) -> list[ProcessRecord | None]:
-        """Run the processes of a block to their ends; `None` for one that the user stopped."""
-        if len(block) < 2:
-            return [self._measure(case, repeat, 0, None) for case, repeat in block]
-        pipes = [os.pipe() for _ in block]
-        os.write(pipes[0][1], b".")
-        turns = [(pipes[place][0], pipes[(place + 1) % len(block)][1]) for place in range(len(block))]
-        with ThreadPoolExecutor(len(block)) as pool:
-            return list(
-                pool.map(
-                    self._measure,
-                    (case for case, _ in block),
-                    (repeat for _, repeat in block),
-                    range(len(block)),
-                    turns,
-                )
-            )
+    def started(self, case: str, repeat: int) -> None:
+        """See `Sink`."""
+        self._reporter.process_started(case, repeat)
 
-    def _expected(self) -> dict[str, str] | None:
-        """What each utterance's reader was to read, where the plan tells pipelines so.
-
-        Raises:
-            AmiraError: An utterance has no transcript.
-        """
-        if self._plan.expected_text == "none":
-            return None
-        texts = {utterance.id: normalise(utterance.text or "") for utterance in self._scratch.utterances}
-        if lacking := [name for name, text in texts.items() if not text]:
-            raise AmiraError(
-                f"the plan's expected_text is the reference, but '{lacking[0]}' has no transcript. Use a corpus with "
-                "transcripts, or leave expected_text out"
-            )
-        return texts
-
-    def _arrivals(self, repeat: int) -> list[list[list[tuple[int, int]]]] | None:
-        """When the requests of each lap arrive, the same for all cases of a repeat."""
-        scenario, count = self._plan.scenario, len(self._scratch.utterances)
-        if scenario.kind == "single-stream":
-            return None
-        seeds = random.Random(f"{self._plan.seed}/{repeat}/arrivals")
-        return [schedule(scenario, count, seeds.getrandbits(32)) for _ in range(self._plan.laps)]
-
-    def _measure(self, case: Case, repeat: int, place: int, turn: tuple[int, int] | None) -> ProcessRecord | None:
-        """Run one process to its end; `None` if the user stopped it.
-
-        Args:
-            case: What it measures.
-            repeat: In which repeat.
-            place: Its place in its block.
-            turn: Its ends of the block's ring (`harness.worker`).
-        """
-        side = self._sides[case.side] if case.side else self._here
-        self._reporter.process_started(case.id, repeat)
-        job = Job(
-            pipeline=case.pipeline.model_dump(mode="json"),
-            models_dir=str(side.models_dir),
-            audio=str(self._scratch.audio),
-            utterances=self._scratch.sizes,
-            warm_up=self._plan.warm_up,
-            laps=self._plan.laps,
-            order_seed=self._plan.seed + repeat,
-            memory_limit_mib=self._plan.memory_limit_mib,
-            spawned_ns=perf_counter_ns(),
-            parent=os.getpid(),
-            turn=turn,
-            expected=self._expected(),
-            slowdown=dict(side.slowdown),
-            workers=self._plan.scenario.workers,
-            arrivals=self._arrivals(repeat),
-        )
-        watched = Watched(
-            case=case.id,
-            repeat=repeat,
-            timeout_s=self._plan.timeout_s,
-            on_sample=self._keep,
-            on_note=self._reporter.message,
-            stopped=lambda: self._stop.requested is not None,
-            environment={**side.environment, **process_environment(case.pipeline, {**os.environ, **side.environment})},
-            python=side.python,
-            fds=turn or (),
-        )
-        try:
-            job_file = self._scratch.job_file(job, place)
-        except AmiraError:
-            for fd in watched.fds:  # or the others would wait for this one's turn for ever
-                os.close(fd)
-            raise
-        return watch(job, job_file, watched)
-
-    def _keep(self, sample: Sample) -> None:
+    def sample(self, sample: Sample) -> None:
+        """See `Sink`."""
         with self._keeping:
             self._recorder.sample(sample)
             self._samples += sample.phase == "steady"
             self._reporter.sample(sample)
+
+    def done(self, record: ProcessRecord, workers: Sequence[str] = ()) -> None:
+        """See `Sink`."""
+        kept = self._final(record) if record.status == "failed" else record
+        if kept.status == "failed":
+            self._failed.add(kept.case)
+            self._failures.append(kept)
+        if workers:
+            self._recorder.ran(kept.case, workers)
+        self._recorder.process(kept)
+        self._reporter.process_done(kept)
+
+    def note(self, text: str) -> None:
+        """See `Sink`."""
+        self._reporter.message(text)
+
+    def stopped(self) -> bool:
+        """See `Sink`."""
+        return self._stop.requested is not None
 
     def _final(self, record: ProcessRecord) -> ProcessRecord:
         """A failed record, which says what its failure means for the repeats after it."""
@@ -332,29 +243,13 @@ class _Measurement:
         )
 
 
-def _entry(case: Case, workers: int) -> CaseEntry:
-    """A case, with the reason where it cannot run here."""
-    cores, wanted = len(os.sched_getaffinity(0)), case.pipeline.threads * workers
-    if wanted > cores:
-        each = f" ({workers} workers with {case.pipeline.threads} each)" if workers > 1 else ""
-        return CaseEntry(
-            case=case,
-            unavailable_reason=f"it wants {wanted} threads{each}, this process may use {cores} cores",
-            unavailable_remedy=f"Set threads to at most {cores // workers or 1}, or run on a machine with more cores",
-        )
-    problem = unavailable(case.pipeline)
-    if problem is None:
-        return CaseEntry(case=case)
-    variant, why = problem
-    return CaseEntry(case=case, unavailable_reason=f"{variant}: {why.reason}", unavailable_remedy=why.remedy)
-
-
 def _manifest(
     run: str,
     plan: Plan,
     entries: tuple[CaseEntry, ...],
     utterances: tuple[Utterance, ...],
     facts: Mapping[str, Any],
+    execution: Execution,
 ) -> Manifest:
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -370,6 +265,8 @@ def _manifest(
         warm_up=plan.warm_up,
         laps=plan.laps,
         scenario=plan.scenario,
+        measures=plan.measures,
+        executor=execution,
         cases=entries,
         utterances=utterances,
         fingerprint=dict(facts),

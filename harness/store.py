@@ -110,6 +110,8 @@ def open_run(path: str | Path) -> Run:
         notes.append(f"{backwards} of {len(samples)} samples took less than no time: a clock went backwards. Left out.")
     if repeated:
         notes.append(f"{repeated} samples were measured again after an interruption; the later ones count.")
+    if not manifest.timed:
+        notes.append("The plan measures accuracy: cases may have run beside each other, so no times are compared.")
     if manifest.status != "complete":
         notes.append(f"The run is {manifest.status}, not complete: what it has measured so far is shown.")
     return Run(folder, manifest, kept, ended, tuple(notes))

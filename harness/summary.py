@@ -197,7 +197,12 @@ def _numbers(run: Run, measured: Measured) -> dict[str, Any]:
 
 
 def _throughput(run: Run, measured: Measured) -> dict[str, float] | None:
-    """Seconds of audio, and requests, for a second of a lap (`harness.measured.lap_ns`); `None` without a whole lap."""
+    """Seconds of audio, and requests, for a second of a lap (`harness.measured.lap_ns`); `None` without a whole lap.
+
+    Of a run that measures accuracy, a lap may be spread over processes and so have no length.
+    """
+    if not run.manifest.timed:
+        return None
     laps = lap_ns(run, measured) / NS_PER_S
     whole = np.isfinite(laps).any(axis=1)
     if not whole.any():
@@ -248,7 +253,9 @@ def _baseline(run: Run, entry: CaseEntry, measured: dict[str, Measured]) -> Meas
 
 
 def _compare(run: Run, baseline: Measured, candidate: Measured, metric: str) -> dict[str, Any] | None:
-    """One comparison; `None` where the two have no measured pair of that metric."""
+    """One comparison; `None` where the two have no measured pair of that metric, or the plan measures accuracy."""
+    if not run.manifest.timed:
+        return None
     tables = [_metric_table(run, case, metric) for case in (baseline, candidate)]
     if not ((tables[0] > 0) & (tables[1] > 0)).any():
         return None

@@ -74,6 +74,9 @@ def _evidence(
     stages = [{stage for row in case.steady.values() for stage in row.stages_ns} for case in cases]
     notes = [f"stage '{stage}' is only in the baseline" for stage in sorted(stages[0] - stages[1])]
     notes += [f"stage '{stage}' is only in the candidate" for stage in sorted(stages[1] - stages[0])]
+    if not all(run.manifest.timed for run in runs):
+        effects = {}
+        notes.append("only words are judged: the plan measures accuracy")
     accuracy = accuracy_effects(utterances, cases[0].texts(), cases[1].texts())
     if not accuracy:
         notes.append("no accuracy: no utterance has a transcript")
