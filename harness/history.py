@@ -68,7 +68,7 @@ def history(runs: Sequence[Run], machine: str | None = None) -> dict[str, Any]:
     timed = [run for run in runs if run.manifest.timed]
     ordered = sorted(timed, key=lambda run: (run.manifest.created_utc, run.manifest.run))
     if not ordered:
-        raise NothingMeasuredError("there is no run with times of that plan. Make one: amira bench PLAN")
+        raise NothingMeasuredError("there is no run of that plan that measured time. Make one: amira bench PLAN")
     machine = machine or key(ordered[-1].manifest.fingerprint)
     kept = [run for run in ordered if key(run.manifest.fingerprint) == machine]
     common = _common(kept)

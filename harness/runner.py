@@ -30,7 +30,7 @@ from harness.resume import check_resumable
 from harness.scratch import write_scratch
 from harness.side import Side
 from harness.station import Block, Pair
-from harness.stop import Stop
+from harness.stop import TIME_IS_UP, Stop
 from harness.store import Run, open_run
 from pipelines.errors import AmiraError, NothingMeasuredError
 
@@ -46,11 +46,13 @@ class RunOutcome:
         path: Its folder.
         status: `complete`, or `interrupted` by the user.
         failures: The processes that failed, also those of earlier sittings.
+        out_of_time: Whether it was interrupted because its budget was spent.
     """
 
     path: Path
     status: RunStatus
     failures: tuple[ProcessRecord, ...]
+    out_of_time: bool = False
 
 
 def run_plan(
@@ -78,7 +80,7 @@ def run_plan(
         reporter: Hears what happens.
         resume: Folder of an interrupted run of the same plan to continue.
         sides: The checkouts that the plan's cases name; none for a plan that is no comparison of checkouts.
-        budget_s: Seconds after which no further process is started, as if the user had stopped it then.
+        budget_s: Seconds after which it is ended, as if the user had stopped it then.
         executor: Where its processes run; on this machine unless said otherwise. It is opened and closed here.
 
     Raises:
@@ -159,7 +161,8 @@ class _Measurement:
             raise
         if status == "complete" and not self._samples:
             raise self._nothing_measured()
-        return RunOutcome(self._recorder.path, status, tuple(self._failures))
+        late = status == "interrupted" and self._stop.requested == TIME_IS_UP
+        return RunOutcome(self._recorder.path, status, tuple(self._failures), late)
 
     def _missing(self, entries: Sequence[CaseEntry]) -> list[Block]:
         """What is still to be measured, in order: the cases shuffled anew in each repeat.

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TIME_IS_UP = "the time is up"
 _Handler = Callable[[int, FrameType | None], object] | int | None
 
 
@@ -47,7 +48,7 @@ class Stop:
             timer.cancel()
 
     def _time_is_up(self) -> None:
-        self.requested = "the time is up"
+        self.requested = self.requested or TIME_IS_UP
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = f"interrupted by {signal.Signals(number).name}"

@@ -135,6 +135,11 @@ def _entry_points() -> dict[str, EntryPoint]:
     return found
 
 
+def forget() -> None:
+    """Look for entry points anew: a package has come to `sys.path`."""
+    _entry_points.cache_clear()
+
+
 def ids(axis: str | None = None) -> list[str]:
     """The ids of all registered variants, or those of one axis, sorted."""
     return sorted(name for name in _entry_points() if axis is None or name.startswith(f"{axis}/"))

@@ -26,6 +26,8 @@ app = typer.Typer(
 
     amira gate --against main              both checkouts, measured together: the way to be sure
 
+    amira gate --repository . --plan plan.toml --against main  your package of variants, in the same way
+
     amira gate --baseline auto             against the stored baseline of this machine: quicker, blunter
 
     amira gate --baseline A --candidate B  two stored runs; nothing is measured
@@ -57,6 +59,10 @@ def gate(
     candidate: Annotated[
         str | None, typer.Option(metavar="RUN", help="With --baseline: judge this stored run and measure nothing.")
     ] = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Gate the package of variants in this git checkout, instead of AMIRA."),
+    ] = None,
     config: Config = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for gate.json, gate.md and junit.xml.")
@@ -74,7 +80,13 @@ def gate(
         raise AmiraError("--against and --baseline are two baselines. Give one of them.")
     if candidate is not None and baseline is None:
         raise AmiraError("--candidate is a stored run, so the baseline must be one, too. Name it with --baseline RUN.")
-    result = _result(settings(config), plan, against, baseline, candidate)
+    if repository is not None and baseline is not None:
+        raise AmiraError("--repository compares two states of a package, and --baseline names a run. Give one of them.")
+    guarded = settings(config)
+    if repository is not None:
+        result = _of_repository(guarded, repository, plan, against)
+    else:
+        result = _result(guarded, plan, against, baseline, candidate)
     paths = write(result, output or home() / "reports" / "gate")
     say(f"verdict: {paths[1]}")
     if json:
@@ -208,6 +220,20 @@ def _result(
     if candidate is not None:
         return run.stored(config, baseline, candidate)
     return run.against_stored(config, bench_of(config, plan), baseline, _baselines())
+
+
+def _of_repository(config: GateConfig, repository: Path, plan: str | None, against: str | None) -> Result:
+    from harness.gate.repository import prepare_repository
+    from harness.gate.run import together
+    from pipelines.errors import AmiraError
+
+    if plan is None:
+        raise AmiraError(
+            "--repository has variants of its own, so it needs a plan of its own. Name it with --plan PLAN."
+        )
+    baseline, candidate = prepare_repository(repository, against or config.against)
+    without = config.model_copy(update={"kernels": type(config.kernels)()})  # AMIRA's are the same on both sides
+    return together(without, bench_of(without, plan), baseline, candidate, say)
 
 
 def bench_of(config: GateConfig, plan: str | None) -> Bench:

@@ -43,20 +43,25 @@ def prepare(commit: str, models: Collection[str], say: Say, root: Path = fingerp
     Raises:
         AmiraError: There is no such commit, or it cannot be made ready.
     """
-    sha = _resolve(root, commit)
+    sha = resolve(root, commit)
     folder = home() / "build" / "gate" / sha[:12]
-    _check_out(root, sha, folder)
-    metadata = _metadata(folder)
+    check_out(root, sha, folder)
+    entry_points = metadata(folder, folder.with_name(f"{folder.name}-metadata"))
     python = _python(root, folder, say)
-    environment = {"PYTHONPATH": os.pathsep.join([str(metadata), str(folder)]), "AMIRA_HOME": str(home())}
+    environment = {"PYTHONPATH": os.pathsep.join([str(entry_points), str(folder)]), "AMIRA_HOME": str(home())}
     built = _models(root, sha, folder, python, environment, models, say)
-    _forget_others(root, folder)
+    forget_others(root, folder)
     return Side(BASELINE, python, environment, built, fingerprint.code(folder))
 
 
-def _resolve(root: Path, commit: str) -> str:
+def resolve(root: Path, commit: str) -> str:
+    """The hash of a commit.
+
+    Raises:
+        AmiraError: There is no such commit.
+    """
     try:
-        return _git(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+        return git(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
     except subprocess.CalledProcessError as error:
         raise AmiraError(
             f"commit '{commit}' is not in this repository. List some with: git log --oneline. A shallow clone has "
@@ -64,18 +69,21 @@ def _resolve(root: Path, commit: str) -> str:
         ) from error
 
 
-def _check_out(root: Path, sha: str, folder: Path) -> None:
-    _git(root, "worktree", "prune")
+def check_out(root: Path, sha: str, folder: Path) -> None:
+    """Have a worktree of a commit in a folder, a clean one.
+
+    Raises:
+        AmiraError: It cannot be made.
+    """
+    git(root, "worktree", "prune")
     if (folder / ".git").exists():
-        if _git(folder, "rev-parse", "HEAD") == sha and not _git(
-            folder, "status", "--porcelain", "--untracked-files=no"
-        ):
+        if git(folder, "rev-parse", "HEAD") == sha and not git(folder, "status", "--porcelain", "--untracked-files=no"):
             folder.touch()
             return
-        _git(root, "worktree", "remove", "--force", str(folder))
+        git(root, "worktree", "remove", "--force", str(folder))
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _git(root, "worktree", "add", "--quiet", "--detach", str(folder), sha)
+        git(root, "worktree", "add", "--quiet", "--detach", str(folder), sha)
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
         raise AmiraError(
@@ -83,20 +91,20 @@ def _check_out(root: Path, sha: str, folder: Path) -> None:
         ) from error
 
 
-def _metadata(folder: Path) -> Path:
-    """Lay out the checkout's entry points as an installed package has them."""
+def metadata(folder: Path, place: Path) -> Path:
+    """Lay out a checkout's entry points in a folder as an installed package has them."""
     project: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     name = project["name"].replace("-", "_")
-    metadata = folder.with_name(f"{folder.name}-metadata")
-    info = metadata / f"{name}-{project['version']}.dist-info"
+    version = project.get("version", "0")  # 0 where the build finds it out
+    info = place / f"{name}-{version}.dist-info"
     info.mkdir(parents=True, exist_ok=True)
-    header = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    header = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {version}\n"
     (info / "METADATA").write_text(header, encoding="utf-8")
     lines = []
     for group, points in project.get("entry-points", {}).items():
         lines += [f"[{group}]", *(f"{point} = {target}" for point, target in points.items()), ""]
     (info / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
-    return metadata
+    return place
 
 
 def _python(root: Path, folder: Path, say: Say) -> str:
@@ -144,11 +152,11 @@ def _same_model_sources(root: Path, sha: str) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def _forget_others(root: Path, folder: Path) -> None:
+def forget_others(root: Path, folder: Path) -> None:
     """Remove the checkouts that were not used for longest; environments stay, for they are dear."""
     others = [path.parent for path in folder.parent.glob("*/.git") if path.parent != folder]
     for old in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT - 1 :]:
-        _git(root, "worktree", "remove", "--force", str(old))
+        git(root, "worktree", "remove", "--force", str(old))
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
@@ -163,7 +171,8 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
         )
 
 
-def _git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str) -> str:
+    """What git says, without the line's end."""
     variables = {**os.environ, "LC_ALL": "C"}
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, env=variables).stdout.strip()

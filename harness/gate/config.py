@@ -19,7 +19,7 @@ class Repeats(Model):
     Attributes:
         batch: Pairs of fresh processes of each case at once; so many again confirm a regression.
         most: Pairs after which a case that is still unclear stays so.
-        budget_s: Seconds after which no further batch is begun.
+        budget_s: Seconds that measuring may take. No batch is begun that would end later, and one that does is cut off.
     """
 
     batch: int = Field(default=6, ge=2, le=1000)

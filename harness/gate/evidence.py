@@ -127,6 +127,7 @@ class Evidence:
         problem: Why there is nothing to judge; `None` where there is.
         broken: Whether the candidate fails where the baseline does not.
         unavailable: Whether the problem is that this machine cannot measure it.
+        late: Whether the problem is that the time was up before it was measured.
         notes: What a reader must know, one sentence each.
     """
 
@@ -139,6 +140,7 @@ class Evidence:
     problem: str | None = None
     broken: bool = False
     unavailable: bool = False
+    late: bool = False
     notes: tuple[str, ...] = ()
 
     def joined(self, other: Evidence) -> Evidence:

@@ -48,7 +48,12 @@ class CaseVerdict:
 def judge(evidence: Evidence, config: GateConfig) -> CaseVerdict:
     """Judge a case."""
     if evidence.problem is not None:
-        word: CaseWord = "broken" if evidence.broken else "unavailable" if evidence.unavailable else "not measured"
+        words: dict[CaseWord, bool] = {
+            "broken": evidence.broken,
+            "unavailable": evidence.unavailable,
+            "unclear": evidence.late,
+        }
+        word: CaseWord = next((word for word, so in words.items() if so), "not measured")
         return CaseVerdict(evidence.case, evidence.title, word, evidence.problem, notes=evidence.notes)
     rows = reconciled(
         (

@@ -83,7 +83,11 @@ class KernelProcess:
 
 
 def measure(
-    sides: dict[str, Side], wanted: Kernels, repeats: int, say: Callable[[str], None] = lambda _: None
+    sides: dict[str, Side],
+    wanted: Kernels,
+    repeats: int,
+    say: Callable[[str], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[Times, dict[str, str]]:
     """Time every kernel on both sides.
 
@@ -92,6 +96,7 @@ def measure(
         wanted: Which kernels.
         repeats: Pairs of processes.
         say: Hears how far it is.
+        stopped: Whether the time is up; no further pair is begun then.
 
     Returns:
         The times, and for each kernel that a side could not run, why.
@@ -100,6 +105,8 @@ def measure(
     times: Times = {side: {name: [] for name in names} for side in sides}
     lacking: dict[str, str] = {}
     for repeat in range(repeats):
+        if stopped():
+            break
         say(f"kernels: pair {repeat + 1} of {repeats}")
         order = list(sides) if repeat % 2 == 0 else list(reversed(list(sides)))
         with ExitStack() as stack:
@@ -142,6 +149,8 @@ def evidence(
             ]
         if "avx512" in wanted.implementations:
             notes.append(f"instructions of avx512 kernels: {instructions.NO_AVX512}")
+    if not effects and not lacking:
+        return Evidence(CASE, TITLE, problem="the time was up before they were measured", late=True)
     if not effects:
         return Evidence(CASE, TITLE, problem="no kernel ran on both sides: " + "; ".join(notes))
     return Evidence(CASE, TITLE, dict(sorted(effects.items(), key=lambda item: item[0].name)), notes=tuple(notes))
@@ -164,6 +173,7 @@ class WithKernels:
         repeats: Pairs of processes in a batch.
         keep: Gets the times of each batch and the counts, to be stored.
         say: Hears how far it is.
+        stopped: Whether the time is up.
     """
 
     def __init__(
@@ -174,7 +184,9 @@ class WithKernels:
         repeats: int,
         keep: Callable[[dict[str, Any]], None],
         say: Callable[[str], None],
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._stopped = stopped
         self._rest, self._sides, self._wanted, self._repeats = rest, sides, wanted, repeats
         self._keep, self._say = keep, say
         self._counted: dict[str, Counted] | None = None
@@ -187,13 +199,13 @@ class WithKernels:
             return found
         if self._wanted.count and (problem := instructions.unavailable()) is not None:
             found[COUNTS_CASE] = Evidence(COUNTS_CASE, COUNTS_TITLE, problem=problem, unavailable=True)
-        elif self._wanted.count and self._counted is None:
+        elif self._wanted.count and self._counted is None and not self._stopped():
             self._say("kernels: counting instructions on both sides (half a minute on a quiet machine)")
             self._counted = instructions.count(self._sides, self._wanted)
             if changed := self._changed():
                 self._say(f"kernels: counting again what changed: {', '.join(changed)}")
                 self._counted = instructions.again(self._counted, self._sides, self._wanted, changed)
-        times, lacking = measure(self._sides, self._wanted, self._repeats, self._say)
+        times, lacking = measure(self._sides, self._wanted, self._repeats, self._say, self._stopped)
         counts = None if self._counted is None else {side: row.counts for side, row in self._counted.items()}
         self._keep({"ns": times, "instructions": counts})
         found[CASE] = evidence(times, lacking, self._wanted, self._counted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,28 +72,47 @@ class Bench:
             path = error.run
         else:
             path = outcome.path
-            if outcome.status == "interrupted" and budget_s is None:
+            if outcome.status == "interrupted" and not outcome.out_of_time:
                 raise KeyboardInterrupt
         self.runs.append(path.name)
         return open_run(path)
 
 
+class Budget:
+    """How long measuring may take, from now on."""
+
+    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        """Start the clock; `now` gives seconds."""
+        self._until, self._now = now() + seconds, now
+
+    def left_s(self) -> float:
+        """Seconds that are left; never quite none, for a run wants some."""
+        return max(self._until - self._now(), 0.001)
+
+    def spent(self) -> bool:
+        """Whether none is left."""
+        return self._now() >= self._until
+
+
 def against_side(
-    bench: Bench, baseline: Side, candidate: Side
+    bench: Bench, baseline: Side, candidate: Side, budget: Budget | None = None
 ) -> Callable[[Collection[str] | None], dict[str, Evidence]]:
-    """Measures batches of two checkouts together."""
+    """Measures batches of two checkouts together, and ends one that is under way when the budget is spent."""
     sides = {BASELINE: baseline, CANDIDATE: candidate}
 
     def measure(names: Collection[str] | None) -> dict[str, Evidence]:
         wanted = [case for case in bench.plan.cases if names is None or case.id in names]
-        run = bench.batch(tuple(side for case in wanted for side in two_sides(case)), sides)
+        cases = tuple(side for case in wanted for side in two_sides(case))
+        run = bench.batch(cases, sides, budget.left_s() if budget else None)
         return {evidence.case: evidence for evidence in together(run)}
 
     return measure
 
 
-def against_run(bench: Bench, baseline: Run) -> Callable[[Collection[str] | None], dict[str, Evidence]]:
-    """Measures batches of the candidate, to be compared with a stored run."""
+def against_run(
+    bench: Bench, baseline: Run, budget: Budget | None = None
+) -> Callable[[Collection[str] | None], dict[str, Evidence]]:
+    """Measures batches of the candidate, to be compared with a stored run; the budget ends one that is under way."""
 
     def measure(names: Collection[str] | None) -> dict[str, Evidence]:
         wanted = tuple(
@@ -100,7 +120,7 @@ def against_run(bench: Bench, baseline: Run) -> Callable[[Collection[str] | None
             for case in bench.plan.cases
             if names is None or case.id in names
         )
-        run = bench.batch(wanted)
+        run = bench.batch(wanted, budget_s=budget.left_s() if budget else None)
         return {evidence.case: evidence for evidence in apart(baseline, run, {case.id: case.id for case in wanted})}
 
     return measure

@@ -14,7 +14,7 @@ from harness.gate.checkout import prepare
 from harness.gate.config import GateConfig
 from harness.gate.judge import judge
 from harness.gate.kernels import WithKernels, check
-from harness.gate.measure import Bench, against_run, against_side
+from harness.gate.measure import Bench, Budget, against_run, against_side
 from harness.gate.result import Result
 from harness.gate.sequence import decide
 from harness.gate.sides import apart
@@ -37,13 +37,21 @@ def against_commit(config: GateConfig, bench: Bench, commit: str, say: Callable[
         KeyboardInterrupt: The user stopped it.
     """
     models = {case.pipeline.model for case in bench.plan.cases}
-    baseline = prepare(commit, models, say)
-    candidate = Side.here(bench.models_dir.absolute())
+    return together(config, bench, prepare(commit, models, say), Side.here(bench.models_dir.absolute()), say)
+
+
+def together(config: GateConfig, bench: Bench, baseline: Side, candidate: Side, say: Callable[[str], None]) -> Result:
+    """Measure two checkouts together.
+
+    Raises:
+        KeyboardInterrupt: The user stopped it.
+    """
     started = time.monotonic()
     check(config.kernels)
     sides = {BASELINE: baseline, CANDIDATE: candidate}
-    rest = against_side(bench, baseline, candidate)
-    measure = WithKernels(rest, sides, config.kernels, config.repeats.batch, _keeper(bench), say)
+    budget = Budget(config.repeats.budget_s)
+    rest = against_side(bench, baseline, candidate, budget)
+    measure = WithKernels(rest, sides, config.kernels, config.repeats.batch, _keeper(bench), say, budget.spent)
     decision = decide(measure, config)
     same = baseline.code["sources"] == candidate.code["sources"]
     return Result(
@@ -71,7 +79,7 @@ def against_stored(config: GateConfig, bench: Bench, baseline: str, root: Path) 
     run = open_run(named)
     baselines.check_comparable(run.manifest.fingerprint, facts)
     started = time.monotonic()
-    decision = decide(against_run(bench, run), config)
+    decision = decide(against_run(bench, run, Budget(config.repeats.budget_s)), config)
     return Result(
         _run_name(run),
         _code_name(facts["code"]),

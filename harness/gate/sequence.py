@@ -4,7 +4,7 @@ The first batch measures every case. A case that looks worse is measured again, 
 alone says the same of the same number; so a false alarm needs the same accident twice. A case that is unclear is
 measured again, too, and judged on everything it has. Instructions are counted twice at the first look where they differ
 at all, so their red needs no other batch. What is still open when the repeats or the time run out is
-unclear.
+unclear. A batch that is under way then is ended: its finished pairs count, and what it did not come to is unclear, too.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def decide(measure: Measure, config: GateConfig, *, now: Callable[[], float] = t
         took_s = now() - before
         batches += 1
         for name in wanted:
-            if name in fresh:
+            if name in fresh and not fresh[name].late:
                 confirmed[name] |= _confirmed(verdicts[name], judge(fresh[name], config))
                 pooled[name] = _pooled(verdicts[name], pooled[name], fresh[name])
     return Decision(tuple(_final(verdicts[name], confirmed[name]) for name in pooled), batches)

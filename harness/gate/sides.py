@@ -99,8 +99,26 @@ def _lacking(
     ]
     if problems == [None, None]:
         return None
+    if _late(runs, entries, cases):
+        return Evidence(name, title, problem="the time was up before it was measured", late=True)
     broken = problems[0] is None and problems[1] is not None
     return Evidence(name, title, problem="; ".join(filter(None, problems)), broken=broken)
+
+
+def _late(
+    runs: tuple[Run, Run], entries: tuple[CaseEntry | None, CaseEntry | None], cases: tuple[Measured | None, ...]
+) -> bool:
+    """Whether all that a case lacks is in a run that was cut off before it came to that."""
+    return all(
+        case is not None
+        or (
+            entry is not None
+            and entry.unavailable_reason is None
+            and run.manifest.status == "interrupted"
+            and not any(row.case == entry.case.id for row in run.processes)
+        )
+        for run, entry, case in zip(runs, entries, cases, strict=True)
+    )
 
 
 def _problem(side: str, run: Run, entry: CaseEntry | None, case: Measured | None) -> str | None:

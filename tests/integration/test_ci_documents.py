@@ -107,8 +107,54 @@ def test_the_ten_lines_turn_red_when_the_engine_becomes_slower(tmp_path: Path, c
     assert "latency +" in (tmp_path / "verdict" / "gate.md").read_text()
 
 
-def amira(line: str, folder: Path, side: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of the workflow with one side's package installed."""
-    environment = os.environ | {"AMIRA_HOME": str(folder), "PYTHONPATH": str(folder / side)}
+@pytest.fixture
+def repository(tmp_path: Path, corpus_folder: Path) -> Path:
+    """A package of one variant in a git repository, with its plan and audio; the working tree is slower than HEAD."""
+    folder = tmp_path / "theirs"
+    (folder / "src").mkdir(parents=True)
+    corpus_folder.rename(folder / "audio")
+    (folder / "plan.toml").write_text(BLOCKS["toml"].replace("laps = 8", "laps = 2"))
+    (folder / "pyproject.toml").write_text(
+        '[project]\nname = "my-engine"\nversion = "1.0"\n'
+        '[project.entry-points."amira.variants"]\n"peer/my-engine" = "my_engine:MyEngine"\n'
+    )
+    engine = folder / "src" / "my_engine.py"
+    engine.write_text(ENGINE.replace("MS", "2"))
+    for command in ("init -q", "add .", "-c user.name=me -c user.email=me@example.org commit -q -m first"):
+        subprocess.run(["git", "-C", str(folder), *command.split()], check=True)
+    engine.write_text(ENGINE.replace("MS", "4"))
+    return folder
+
+
+def test_a_repository_is_gated_call_by_call(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "gate.toml").write_text("[repeats]\nbatch = 2\nmost = 4\n")
+    line = "amira gate --repository theirs --plan theirs/plan.toml --against HEAD --config gate.toml --json"
+
+    worse = amira(line, tmp_path)
+
+    assert worse.returncode == 1, worse.stderr
+    found = json.loads(worse.stdout)
+    assert found["how"] == "interleaved"
+    assert found["baseline"] != found["candidate"]
+    latency = next(row for row in found["cases"][0]["rows"] if row["metric"] == "latency")
+    assert latency["verdict"] == "worse"
+    assert latency["change"] > 0.5, "4 ms against 2 ms: each side has imported its own package"
+    assert not any("the same" in note for note in found["notes"])
+
+    for arguments, message in (
+        ("--repository theirs/audio --plan theirs/plan.toml", "has no pyproject.toml"),
+        ("--repository theirs --plan theirs/plan.toml --against nowhere", "commit 'nowhere' is not in this repository"),
+        ("--repository theirs", "Name it with --plan PLAN"),
+        ("--repository theirs --plan theirs/plan.toml --baseline auto", "Give one of them"),
+    ):
+        refused = amira(f"amira gate {arguments}", tmp_path)
+        assert (refused.returncode, message in refused.stderr) == (2, True), refused.stderr
+
+
+def amira(line: str, folder: Path, side: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a line of the workflow, with one side's package installed where one is named."""
+    environment = os.environ | {"AMIRA_HOME": str(folder)}
+    if side is not None:
+        environment["PYTHONPATH"] = str(folder / side)
     command = [sys.executable, "-m", "harness.cli", *shlex.split(line)[1:]]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=240)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from harness import fingerprint
 from harness.gate.checkout import prepare
 from harness.gate.config import GateConfig, Margins, Repeats
 from harness.gate.measure import Bench as GateBench
-from harness.gate.measure import against_side
+from harness.gate.measure import Budget, against_side
 from harness.gate.sequence import Decision, decide
 from harness.plan import parse_plan
 from harness.side import BASELINE, CANDIDATE, Side
@@ -92,6 +93,26 @@ def test_a_side_that_dies_does_not_stop_the_other(bench: Bench) -> None:
     assert case.verdict == "broken"
     assert "the engine is broken" in case.reason
     assert {row.status for row in bench.notes.records if BASELINE in row.case} == {"ok"}
+
+
+@pytest.mark.usefixtures("faulty_engines")
+def test_a_batch_is_cut_off_when_the_time_is_up(bench: Bench) -> None:
+    plan = parse_plan(PLAN.format(repeats=50), bench.folder / "plan.toml")
+    gate = GateBench(plan, bench.corpus, bench.models_dir, bench.runs_dir, lambda: bench.notes)
+    sides = [Side(name, sys.executable, {}, bench.models_dir) for name in (BASELINE, CANDIDATE)]
+    config = GateConfig(repeats=Repeats(batch=50, most=100, budget_s=15), margin=MARGINS)
+    started = time.monotonic()
+
+    decision = decide(against_side(gate, *sides, Budget(config.repeats.budget_s)), config)
+
+    assert time.monotonic() - started < 60
+    [case] = decision.cases
+    run = open_run(bench.runs_dir / gate.runs[0])
+    pairs = len({record.repeat for record in run.processes})
+    assert run.manifest.status == "interrupted"
+    assert 0 < pairs < 50
+    assert {row.samples for row in case.rows if row.metric == "latency"} == {pairs}, "what was measured counts"
+    assert decision.batches == 1
 
 
 def amira(*arguments: object, at: Path) -> subprocess.CompletedProcess[str]:

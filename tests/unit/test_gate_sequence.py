@@ -73,6 +73,20 @@ def test_a_red_that_there_was_no_time_to_confirm_is_unclear() -> None:
     assert len(machine.asked) == 1
 
 
+def test_what_a_batch_did_not_come_to_is_unclear_and_takes_nothing_back() -> None:
+    late = Evidence("a", "a", problem="the time was up before it was measured", late=True)
+    [never] = decide(lambda _: {"a": late}, CONFIG, now=iter([0.0, 101.0, 101.0]).__next__).cases
+    assert never.verdict == "unclear"
+    assert "the time was up" in never.reason
+
+    machine = Machine({"a": [0.1]})
+    batches = iter([machine, lambda _: {"a": late}])
+    clock = iter([0.0, 1.0, 1.0, 1.0, 100.0, 101.0]).__next__
+    [once] = decide(lambda names: next(batches)(names), CONFIG, now=clock).cases
+    assert once.verdict == "unclear", "a red that the cut-off batch could not confirm is none"
+    assert NOT_CONFIRMED in str(once.rows[0].note)
+
+
 def test_an_unsure_case_is_measured_until_it_is_sure_or_the_repeats_are_spent() -> None:
     machine = Machine({"a": [0.0]}, noise=0.06)
     assert verdicts(machine) == {"a": "fine"}

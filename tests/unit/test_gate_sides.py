@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
+from harness import report
 from harness.gate.config import GateConfig
 from harness.gate.judge import CaseVerdict
 from harness.gate.result import Result
 from harness.gate.run import stored
+from harness.ledger import ledger
+from harness.store import open_run
+from harness.summary import summarise
 from pipelines.errors import AmiraError
 from tests.synthetic import FakeCase, FakeRun, write_run
 
@@ -126,6 +133,42 @@ def test_no_case_in_common_is_nothing_measured(tmp_path: Path) -> None:
     failed = tuple(replace(case, error="it failed") for case in (FAST, SLOW))
     found = result(tmp_path, replace(BASE, cases=failed), again(failed))
     assert (found.verdict, found.exit_code) == ("nothing measured", 4)
+
+
+def test_nothing_measured_is_exit_code_4_of_the_command(tmp_path: Path) -> None:
+    failed = tuple(replace(case, error="it failed") for case in (FAST, SLOW))
+    write_run(tmp_path, replace(BASE, cases=failed))
+    write_run(tmp_path, again(failed))
+    command = [sys.executable, "-m", "harness.cli", "gate", "--baseline", tmp_path / "base"]
+    command += ["--candidate", tmp_path / "again", "--output", tmp_path / "verdict", "--json"]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 4, done.stderr
+    said = json.loads(done.stdout)
+    assert (said["verdict"], said["exit_code"]) == ("nothing measured", 4)
+    assert {case["verdict"] for case in said["cases"]} == {"not measured"}
+    assert "<error" in (tmp_path / "verdict" / "junit.xml").read_text()
+
+
+def test_a_run_that_measured_accuracy_is_judged_by_its_words_alone(tmp_path: Path) -> None:
+    write_run(tmp_path, BASE)
+    folder = write_run(tmp_path, replace(BASE, name="again", cases=(replace(FAST, rtf=0.5), SLOW)))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"measures": "accuracy"}))
+
+    found = stored(CONFIG, str(tmp_path / "base"), str(folder))
+
+    assert found.exit_code == 0
+    assert {row.metric for case in found.cases for row in case.rows} == {"wer starter"}
+    assert "only words are judged: the plan measures accuracy" in found.cases[0].notes
+    assert any("no times are compared" in note for note in found.notes)
+    summary = summarise(open_run(folder))
+    assert summary["comparisons"] == []
+    assert all(case["throughput"] is None for case in summary["cases"])
+    jsonschema.validate(summary, json.loads(Path(report.__file__).with_name("summary.schema.json").read_text()))
+    with pytest.raises(AmiraError, match="measured accuracy alone"):
+        ledger(open_run(folder))
 
 
 def test_one_sample_only_is_unclear_not_fine(tmp_path: Path) -> None:
