@@ -1,4 +1,4 @@
-"""Connections to a real Triton: `python experiments/020-triton-connections/measure.py`, some six minutes.
+"""Connections to a real Triton: `python experiments/020-triton-connections/measure.py`, some eight minutes.
 
 Everything is measured in turns against one server in one run, and every sample is kept beside this file. `--scale 0.1`
 makes it short, to see that it runs. `--report` only writes `result.md` again. `--profile` records where the client's
@@ -20,16 +20,19 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import settings
-from report import document
+from report import HUGE, document
 from stages import cpu, traced
 from ways import LIMIT, SAMPLES, STREAMING, Urls, call_of, connection, one_caller, one_core, streaming
 
+from pipelines.pages import collapse_all
 from pipelines.resilience import Deadline
 from pipelines.triton import repository
 from pipelines.triton.connections.asynchronous import AsyncClient
@@ -44,10 +47,12 @@ CELL_S = 0.4
 ROUNDS, BLOCKS, CHUNK_BLOCKS, LEASES = 10, 120, 60, 200
 """Rounds of all cells, blocks of the two paired measurements, samples of the pool alone."""
 PROCESS_ROUNDS = 8
-PACED_BLOCKS, PAUSE_S = 24, 0.05
+PACED_BLOCKS, PAUSE_S = 16, 0.05
 """Of the streaming model with a pause before each call; how long it is does not matter."""
 TURNS, CHUNK_TURNS = 16, 5
 """Calls of each way in a block; the first does not count: it finds the caches of the one before."""
+COLD_BLOCKS, COLD = 40, 6 << 20
+"""Of calls after 48 MB were read: numbers of 8 bytes."""
 PER_SAMPLE = 500
 PROFILE_S = 10
 
@@ -111,11 +116,17 @@ def loaded(urls: Urls, rounds: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def in_turns(
-    ways: Mapping[str, Callable[[], Any]], blocks: int, turns: int, pause_s: float = 0.0, **more: str
+    ways: Mapping[str, Callable[[], Any]],
+    blocks: int,
+    turns: int,
+    pause_s: float = 0.0,
+    before: Callable[[], Any] = int,
+    **more: str,
 ) -> pd.DataFrame:
     """One caller: each way in its turn for a few calls, in shuffled blocks, so that all meet the same machine.
 
     With a pause, every call of every way comes after one, as chunks of speech do; without, straight after the last.
+    `before` is called before each call and not timed.
     """
     rng, rows, names = random.Random(1), [], list(ways)
     for block in range(blocks):
@@ -124,6 +135,7 @@ def in_turns(
             for turn in range(turns):
                 if pause_s:
                     time.sleep(pause_s)
+                before()
                 start_ns = perf_counter_ns()
                 ways[name]()
                 if turn:
@@ -150,10 +162,9 @@ def measure(scale: float) -> None:
     def times(count: int) -> int:
         return max(2, round(count * scale))
 
-    models = ("preprocessor", STREAMING)
     with (
         tempfile.TemporaryDirectory() as folder,
-        TritonServer(ServerSpec(repository.served(), models, trace=Path(folder) / "trace")) as server,
+        TritonServer(ServerSpec(repository.served(), ("preprocessor",), trace=Path(folder) / "trace")) as server,
     ):
         samples, rates = loaded(Urls.of(server), times(ROUNDS))
         keep(samples, "samples")
@@ -164,24 +175,29 @@ def measure(scale: float) -> None:
                 bound = {name: lambda way=way, payload=payload: way(call_of(payload)) for name, way in ways.items()}
                 frames.append(in_turns(bound, times(BLOCKS), TURNS, payload=payload))
                 print(f"one caller, {payload}: done", flush=True)
-        with streaming(Urls.of(server)) as steps:
-            frames.append(in_turns(steps, times(CHUNK_BLOCKS), CHUNK_TURNS, payload="model"))
-            paced = in_turns(steps, times(PACED_BLOCKS), CHUNK_TURNS, PAUSE_S, payload="model, paced")
-            frames.append(paced)
+            cold = in_turns(bound, times(COLD_BLOCKS), CHUNK_TURNS, before=np.ones(COLD).sum, payload="chunk, cold")
+            frames.append(cold)
         keep(in_turns(settings.channels(server.url), times(BLOCKS), TURNS), "channels")
         keep(settings.processes(server.url, times(PROCESS_ROUNDS)), "processes")
         keep(pool_alone(times(LEASES)), "pool")
         keep(cpu(server, times(2_000)), "cpu")
         keep(pd.DataFrame(traced(server, Path(folder), times(300))), "stages")
-    with (
-        one_core(),
-        TritonServer(ServerSpec(repository.served(), (STREAMING,))) as server,
-        streaming(Urls.of(server)) as steps,
-    ):
-        frames.append(in_turns(steps, times(CHUNK_BLOCKS), CHUNK_TURNS, payload="model, one core"))
-        paced = in_turns(steps, times(PACED_BLOCKS), CHUNK_TURNS, PAUSE_S, payload="model, one core, paced")
-        frames.append(paced)
+    for pages in ("", HUGE):  # in this order: there is no way back
+        for where, place in (("model", nullcontext()), ("model, one core", one_core())):
+            with place, TritonServer(ServerSpec(repository.served(), (STREAMING,))) as server:
+                frames += hops(server, times(CHUNK_BLOCKS), times(PACED_BLOCKS), where, pages)
     keep(pd.concat(frames), "paired")
+
+
+def hops(server: TritonServer, blocks: int, paced: int, where: str, pages: str) -> list[pd.DataFrame]:
+    """Steps of the streaming model, one after the other and with a pause before each."""
+    with streaming(Urls.of(server)) as steps:
+        if pages == HUGE:
+            collapse_all()
+        return [
+            in_turns(steps, blocks, CHUNK_TURNS, payload=f"{where}{pages}"),
+            in_turns(steps, paced, CHUNK_TURNS, PAUSE_S, payload=f"{where}, paced{pages}"),
+        ]
 
 
 def keep(frame: pd.DataFrame, name: str) -> None:
@@ -232,7 +248,7 @@ def calls(url: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="how much is measured; 1 takes some six minutes")
+    parser.add_argument("--scale", type=float, default=1.0, help="how much is measured; 1 takes some eight minutes")
     parser.add_argument("--report", action="store_true", help="only write result.md from the stored samples")
     parser.add_argument("--profile", action="store_true", help="record a profile of the client with py-spy")
     parser.add_argument("--calls", metavar="URL", help=argparse.SUPPRESS)

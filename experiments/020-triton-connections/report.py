@@ -18,14 +18,14 @@ WHOSE = {
     "Triton": ("server in", "queue", "compute", "server out"),
 }
 """Whose work each stage is: gRPC's is what lies between our marks and Triton's, on both sides, waiting included."""
-WHOLE = {
-    "chunk": "preprocessor, 160 ms",
-    "model": "streaming model, its chunk of 168 ms",
-    "model, paced": "the same, each call after a pause",
-    "model, one core": "streaming model, all of it on one core",
-    "model, one core, paced": "the same, each call after a pause",
+MODEL = {
+    "model": "straight after each other",
+    "model, paced": "each after a pause",
+    "model, one core": "all on one core",
+    "model, one core, paced": "all on one core, each after a pause",
 }
-"""What the whole hop is measured with."""
+"""How the streaming model is called; with `HUGE` behind it, in process on huge pages as Triton's runner is."""
+HUGE = ", huge"
 LAYERS = (
     ("cygrpc", "gRPC's core"),
     ("grpc/", "gRPC's Python"),
@@ -77,6 +77,7 @@ def document() -> str:
         "Made by `measure.py --report` from the samples beside it.",
         *_loaded(frames["samples"], frames["rates"]),
         *_answers(frames["paired"], frames["pool"], frames["rates"]),
+        *_hops(frames["paired"]),
         *_ways(frames["paired"]),
         *_settings(),
         *_stages(stages),
@@ -119,7 +120,7 @@ def _answers(paired: pd.DataFrame, pool: pd.DataFrame, rates: pd.DataFrame) -> l
     lines.append(row("pooled against tritonclient's client opened afresh, small, times as fast", middle(whole, 2)))
     lines.append(row("pool over a raw reused client, small, us", middle((us.pooled - us.raw).to_numpy(), 1)))
     lines.append(row("pool alone, a lease and its return, us", middle(pool.lease_ns.to_numpy() / 1e3, 2)))
-    for payload, what in WHOLE.items():
+    for payload, what in (("chunk", "preprocessor, 160 ms"), ("model", "streaming model, its chunk of 168 ms")):
         us = blocks(paired, payload)
         for kind in (kind for kind in ("stream", "shm", "http", "pooled") if kind in us):
             hop = (us[kind] - us["in process"]).to_numpy()
@@ -130,9 +131,24 @@ def _answers(paired: pd.DataFrame, pool: pd.DataFrame, rates: pd.DataFrame) -> l
     return lines
 
 
+def _hops(paired: pd.DataFrame) -> list[str]:
+    lines = ["", "The streaming model, a chunk of 168 ms: in process, and the whole hop over that, in us:", ""]
+    kinds = ("stream", "shm", "pooled", "http")
+    lines += head("calls", "pages in process", "in process", *(f"hop, {kind}" for kind in kinds))
+    for pages, ending in (("4 KiB", ""), ("2 MiB", HUGE)):
+        for payload, what in MODEL.items():
+            us = blocks(paired, payload + ending)
+            if us.empty:
+                continue
+            alone = us["in process"].to_numpy()
+            cells = [middle(us[kind].to_numpy() - alone) if kind in us else "" for kind in kinds]
+            lines.append(row(what, pages, middle(alone), *cells))
+    return lines
+
+
 def _ways(paired: pd.DataFrame) -> list[str]:
-    lines = ["", "The same in us, the median over blocks with its interval:", ""]
-    payloads = [payload for payload in ("small", *WHOLE) if payload in set(paired.payload)]
+    lines = ["", "The same in us, the median over blocks with its interval (cold: after 48 MB were read):", ""]
+    payloads = [name for name in ("small", "chunk", "chunk, cold", "model") if name in set(paired.payload)]
     tables = {payload: blocks(paired, payload) for payload in payloads}
     lines += head("way", *payloads)
     for name in sorted(tables["small"], key=lambda name: tables["small"][name].median()):

@@ -56,6 +56,8 @@ class Environment:
         # A preloaded allocator belongs to the pipeline that asked for it, not to the server.
         kept.pop("LD_PRELOAD", None)
         return {
+            # A step reads all weights: on pages of 4 KiB it would empty the address cache for everything after it.
+            "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
             **kept,
             "LD_LIBRARY_PATH": ":".join(map(str, self.libraries)),
             "PATH": f"{self.programs}:{os.environ.get('PATH', os.defpath)}",
