@@ -25,7 +25,9 @@ from pipelines.contracts import (
     Hypotheses,
     Hypothesis,
 )
-from pipelines.decode.draft import WordDraft
+from pipelines.decode.beam import BeamDecoder
+from pipelines.decode.draft import Draft, WordDraft
+from pipelines.decode.search_draft import Heard, PrefixSearch, SearchDraft
 from pipelines.errors import AmiraError
 from pipelines.registry import Context, Variant
 
@@ -53,9 +55,12 @@ class SpeculativeOptions(DraftOptions):
 
     Attributes:
         draft_tokens: Tokens that one pass checks at most.
+        search_again: Before each pass, search the CTC model's output again behind what is written (`draft_decoder` must
+            be `beam`): more tokens of the draft are right, and a search takes about a millisecond.
     """
 
     draft_tokens: int = Field(default=6, ge=1, le=64)
+    search_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,15 @@ class SpeculativeDecoder:
         model: The encoder-decoder whose text is wanted.
         drafter: A CTC model and its decoder, or `None` where drafts come from elsewhere.
         draft_tokens: Tokens that one pass checks at most.
+        search_again: Search again behind what is written; the drafter's decoder must then be a `BeamDecoder`.
     """
 
     def __init__(
-        self, model: EncoderDecoderModel, drafter: tuple[AcousticModel, Decoder] | None, draft_tokens: int
+        self,
+        model: EncoderDecoderModel,
+        drafter: tuple[AcousticModel, Decoder] | None,
+        draft_tokens: int,
+        search_again: bool = False,
     ) -> None:
         if draft_tokens >= model.max_step_tokens:
             raise AmiraError(
@@ -93,18 +103,34 @@ class SpeculativeDecoder:
                 f"{draft_tokens} behind the token before it. Lower draft_tokens, or pick another: amira variants"
             )
         self._model, self._drafter, self._draft_tokens = model, drafter, draft_tokens
+        self._searcher: BeamDecoder | None = None
+        if search_again:
+            if drafter is None or not isinstance(drafter[1], BeamDecoder):
+                raise AmiraError("search_again searches with decoder/beam: set draft_decoder = 'beam', or leave it out")
+            self._searcher = drafter[1]
 
     def draft(self, batch: AudioBatch) -> Hypotheses:
         """See `pipelines.contracts.DraftingDecoder`."""
         if self._drafter is None:
             raise RuntimeError("this decoder has no draft model of its own")
         acoustic, decoder = self._drafter
-        [hypotheses] = decoder.decode(acoustic.infer(batch))
-        return hypotheses
+        heard = acoustic.infer(batch)
+        [hypotheses] = decoder.decode(heard)
+        if self._searcher is None:
+            return hypotheses
+        best = hypotheses[0]
+        # A copy: the next clip may be heard before this one is checked.
+        log_probs = heard.values[0, : heard.lengths[0]].copy()
+        return (Heard(best.text, best.tokens, best.score, best.words, log_probs=log_probs), *hypotheses[1:])
 
     def check(self, encoded: Encoded, draft: Hypotheses) -> tuple[Hypotheses, int]:
         """See `pipelines.contracts.DraftingDecoder`."""
-        checked = self.checked(encoded, draft[0].text.lower().split())
+        best = draft[0]
+        if self._searcher and isinstance(best, Heard):
+            search = PrefixSearch(self._searcher, best.log_probs)
+            checked = self.followed(encoded, SearchDraft(search, self._model.vocabulary, self._searcher.frame_shift_s))
+        else:
+            checked = self.checked(encoded, best.text.lower().split())
         text = self._model.vocabulary.text(checked.tokens)
         return (Hypothesis(text, checked.tokens, float("nan")),), checked.passes
 
@@ -114,16 +140,19 @@ class SpeculativeDecoder:
 
     def checked(self, encoded: Encoded, words: Sequence[str]) -> Checked:
         """Write the text of a clip, with a draft of its words in lower case."""
+        return self.followed(encoded, WordDraft(words, self._model.vocabulary) if words else None)
+
+    def followed(self, encoded: Encoded, draft: Draft | None) -> Checked:
+        """Write the text of a clip with the help of a draft; without one, token by token."""
         model = self._model
         limit = max_tokens(encoded.audio_s[0], model.max_tokens_per_s)
-        draft = WordDraft(words, model.vocabulary)
         tokens: list[int] = []
         passes = proposed = accepted = 0
         last = model.start_token
         with model.open(encoded, limit) as state:
             while len(tokens) < limit:
                 room = limit - len(tokens) - 1
-                ahead = draft.ahead(tokens, min(self._draft_tokens, room)) if words else []
+                ahead = draft.ahead(tokens, min(self._draft_tokens, room)) if draft and room else []
                 chosen = model.step(state, [last, *ahead]).argmax(axis=1).tolist()
                 passes += 1
                 proposed += len(ahead)
@@ -151,7 +180,7 @@ class Speculative(Variant):
     @contextmanager
     def _open_impl(cls, context: Context, options: SpeculativeOptions) -> Iterator[SpeculativeDecoder]:
         with open_drafter(context, options) as drafter:
-            yield SpeculativeDecoder(context.parts["acoustic"], drafter, options.draft_tokens)
+            yield SpeculativeDecoder(context.parts["acoustic"], drafter, options.draft_tokens, options.search_again)
 
 
 @contextmanager
