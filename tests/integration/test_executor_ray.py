@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,8 +250,8 @@ def test_a_cluster_of_its_own_keeps_to_itself_and_leaves_nothing(bench: Bench) -
     plan_file.write_text(text, encoding="utf-8")
     home = bench.folder / "home"
     home.mkdir()
-    before = set(Path("/tmp").glob("amira-*"))
-    process = start(bench, plan_file, None, HOME=str(home), TMPDIR="/tmp")
+    temporary = Path(tempfile.mkdtemp(dir="/tmp"))  # a path short enough for Ray's sockets
+    process = start(bench, plan_file, None, HOME=str(home), TMPDIR=str(temporary))
     wait_for(lambda: pid_file.exists() or process.poll() is not None, "a process that measures", 150)
     family = psutil.Process(process.pid).children(recursive=True)
     names = {member.name() for member in family}
@@ -266,7 +267,8 @@ def test_a_cluster_of_its_own_keeps_to_itself_and_leaves_nothing(bench: Bench) -
     assert "raylet" in names
     assert heard == {"127.0.0.1"}
     wait_for(lambda: not any(is_running(member.pid) for member in family), "the end of Ray's processes", 20)
-    assert set(Path("/tmp").glob("amira-*")) <= before
+    assert not list(temporary.iterdir())
+    temporary.rmdir()
     assert not list(home.iterdir()), "no token, no setting is left in the home"
 
 
