@@ -19,6 +19,7 @@ import onnxruntime
 
 from harness.corpus import load_corpus
 from harness.fingerprint import fingerprint
+from pipelines.acoustic.sessions import EXACT_INT8
 from pipelines.models import build_ctc, ctc_graph, graph, source, trained
 from pipelines.models.fold import fold, read_ort
 from pipelines.models.moonshine import Weights
@@ -64,6 +65,7 @@ def measure() -> dict[str, Any]:
 
 def _run(model: Any, clips: list[np.ndarray]) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(EXACT_INT8, "1")
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return [session.run(["log_probs"], {"samples": clip, "lengths": np.array([clip.size])})[0][0] for clip in clips]

@@ -1,7 +1,7 @@
 """What each precision of the streaming model gains at its chunk: steps of all forms, interleaved, on one core.
 
-    python experiments/018-precision/measure.py            # measures and writes result.json
-    python experiments/018-precision/measure.py --show     # prints the table of result.json
+    python experiments/018-precision/measure.py            # measures, writes result.json and the README's table
+    python experiments/018-precision/measure.py --show     # writes the table of result.json anew
 
 Every round runs each form once in an order of its own; a ratio is the median over rounds of FP32's time over the
 form's, its interval a bootstrap over rounds. The numbers of the steps are kept.
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from pipelines import registry
 from pipelines.contracts import AudioBatch
@@ -28,6 +29,7 @@ from pipelines.paths import models_dir
 from pipelines.registry import Context
 
 RESULT = Path(__file__).with_name("result.json")
+README = Path(__file__).with_name("README.md")
 MODEL = "stream-ctc-server"
 BASE = "ort@fp32"
 FORMS = (
@@ -35,18 +37,23 @@ FORMS = (
     "ort@int8-static", "tensorrt@fp16", "tensorrt@int8", "torch-cuda@fp16", "torch-cuda@bf16",
 )  # fmt: skip
 ROUNDS = 400
+TELLING = ("avx512_vnni", "avx_vnni", "avx512f")
+"""Features of a CPU that decide how fast INT8 is."""
 
 
 def main() -> None:
     """Measure, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", action="store_true", help="print the stored result")
+    parser.add_argument("--show", action="store_true", help="measure nothing: write the stored result's table")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes, or is read from")
     arguments = parser.parse_args()
     if not arguments.show:
         arguments.out.write_text(json.dumps(measure(arguments.rounds)) + "\n", "utf-8")
-    show(json.loads(arguments.out.read_text("utf-8")))
+    tables = all_tables(json.loads(arguments.out.read_text("utf-8")))
+    print(*tables.values(), sep="\n\n")
+    if arguments.out == RESULT:
+        README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -91,18 +98,27 @@ def _step(model: Any, rng: np.random.Generator) -> Any:
     return lambda: model.infer_chunk([state], batch)
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print medians and ratios with intervals, then what could not be measured and why."""
+def all_tables(result: dict[str, Any]) -> dict[str, str]:
+    """The README's tables by their markers."""
+    return {"times": _table(result)}
+
+
+def _table(result: dict[str, Any]) -> str:
+    """Medians and ratios with intervals, then what could not be measured and why, in Markdown."""
     times = {form: np.array(values, float) for form, values in result["times_ns"].items()}
     rng = np.random.default_rng(0)
-    print("| form | median, ms | times as fast as FP32 (95 %) |\n|---|---:|---:|")
+    rows = [
+        f"{result['rounds']} rounds on one core of {result['fingerprint']['cpu']['model']} with "
+        f"{', '.join(name for name in TELLING if name in result['fingerprint']['cpu']['features']) or 'AVX2'}.\n",
+        "| form | median, ms | times as fast as FP32 (95 %) |\n|---|---:|---:|",
+    ]
     for form, values in times.items():
         ratios = times[BASE] / values
         picks = rng.integers(0, ratios.size, (2_000, ratios.size))
         low, high = np.quantile(np.median(ratios[picks], axis=1), [0.025, 0.975])
-        print(f"| {form} | {np.median(values) / 1e6:.2f} | {np.median(ratios):.2f} ({low:.2f} to {high:.2f}) |")
-    for form, reason in result["missing"].items():
-        print(f"| {form} | not measured | {reason} |")
+        rows.append(f"| {form} | {np.median(values) / 1e6:.2f} | {np.median(ratios):.2f} ({low:.2f} to {high:.2f}) |")
+    rows += [f"| {form} | not measured | {reason} |" for form, reason in result["missing"].items()]
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

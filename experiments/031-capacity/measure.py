@@ -1,7 +1,7 @@
 """Does the capacity model tell what a running server does? Predicted from measured rounds, beside an open-loop run.
 
-    python experiments/031-capacity/measure.py            # about three minutes; writes result.json
-    python experiments/031-capacity/measure.py --show     # prints the table of result.json
+    python experiments/031-capacity/measure.py            # three minutes; writes result.json and the README's table
+    python experiments/031-capacity/measure.py --show     # writes the table of result.json anew
 
 First rounds of several sizes are timed. Then, for each load, chunks of real streams arrive at their times, whatever the
 server does, and a loop hears what has arrived, all of it in one batch; a latency runs from a chunk's due time to the
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from harness.capacity import WARM_UP, Rounds, round_latency, simulate_rounds
+from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from pipelines import registry
 from pipelines.contracts import AudioBatch
@@ -28,23 +29,29 @@ from pipelines.paths import models_dir
 from pipelines.registry import Context
 
 RESULT = Path(__file__).with_name("result.json")
+README = Path(__file__).with_name("README.md")
 MODEL = "stream-ctc-server"
 ACOUSTIC = "ort@int8-qdq"
 SIZES = (1, 2, 4, 8, 16)
 LOADS = (0.2, 0.35, 0.5)
 QUANTILES = (0.5, 0.99)
+STAY = 12
+"""Chunks that a stream sends before its place in the period changes."""
 
 
 def main() -> None:
     """Measure, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--show", action="store_true", help="print the stored result")
+    parser.add_argument("--show", action="store_true", help="measure nothing: write the stored result's table")
     parser.add_argument("--seconds", type=float, default=40, help="of each load")
     parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes, or is read from")
     arguments = parser.parse_args()
     if not arguments.show:
         arguments.out.write_text(json.dumps(measure(arguments.seconds)) + "\n", "utf-8")
-    show(json.loads(arguments.out.read_text("utf-8")))
+    tables = all_tables(json.loads(arguments.out.read_text("utf-8")))
+    print(*tables.values(), sep="\n\n")
+    if arguments.out == RESULT:
+        README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
 
 
 def measure(seconds: float) -> dict[str, Any]:
@@ -101,11 +108,16 @@ def _rounds(model: Any) -> list[list[float]]:
 
 
 def _run(model: Any, streams: int, period_s: float, seconds: float) -> np.ndarray:
-    """Latencies of chunks that arrive when they are due: one of each stream a period, somewhere in it."""
+    """Latencies of chunks that arrive when they are due: one of each stream a period, somewhere in it.
+
+    Where in the period changes every few seconds, as it does where sessions come and go: a latency at one choice of
+    places says little about another.
+    """
     rng = np.random.default_rng(1)
     states = [model.open() for _ in range(streams)]
     sends = max(int(seconds / period_s), 4)
-    due = (rng.uniform(0, period_s, streams) + np.arange(sends)[:, None] * period_s).ravel()
+    places = np.repeat(rng.uniform(0, period_s, (sends // STAY + 1, streams)), STAY, axis=0)[:sends]
+    due = (places + np.arange(sends)[:, None] * period_s).ravel()
     owner = np.tile(np.arange(streams), sends)
     order = np.argsort(due, kind="stable")
     due, owner = due[order], owner[order]
@@ -137,17 +149,25 @@ def _once(owners: np.ndarray) -> int:
     return len(owners)
 
 
-def show(result: dict[str, Any]) -> None:
-    """Print predictions beside what was measured."""
-    print("| load | streams | quantile | predicted, ms | simulated, ms | measured, ms | off by |")
-    print("|---:|---:|---:|---:|---:|---:|---:|")
+def all_tables(result: dict[str, Any]) -> dict[str, str]:
+    """The README's tables by their markers."""
+    return {"predicted": _table(result)}
+
+
+def _table(result: dict[str, Any]) -> str:
+    """Predictions beside what was measured, in Markdown."""
+    rows = [
+        "| load | streams | quantile | predicted, ms | simulated, ms | measured, ms | off by |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for row in result["loads"]:
         for place, quantile in enumerate(result["quantiles"]):
             told, simulated, found = (row[key][place] for key in ("predicted_s", "simulated_s", "measured_s"))
-            print(
+            rows.append(
                 f"| {row['load']:.0%} | {row['streams']} | {quantile:.0%} | {1e3 * told:.1f} | {1e3 * simulated:.1f} "
                 f"| {1e3 * found:.1f} | {told / found - 1:+.0%} |"
             )
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

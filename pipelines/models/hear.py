@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.acoustic.sessions import EXACT_INT8
 from pipelines.models.moonshine import Float32
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -28,6 +29,7 @@ class Listener:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
+        options.add_session_config_entry(EXACT_INT8, "1")
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

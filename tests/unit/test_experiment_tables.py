@@ -23,6 +23,8 @@ SCRIPTS = (
     "014-accuracy/measure.py",
     "015-decoders/sweep.py",
     "016-streaming-speed/measure.py",
+    "018-precision/measure.py",
+    "031-capacity/measure.py",
 )
 
 

@@ -1,11 +1,14 @@
 """Folding and the graph writer, on small graphs that the tests make."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pipelines.acoustic.sessions import EXACT_INT8, open_session
 from pipelines.errors import AmiraError
 from pipelines.models import graph as graphs
 from pipelines.models.fold import fold, read_ort
@@ -35,7 +38,9 @@ def shipped(q: np.ndarray, scale: float, steps: int) -> onnx.ModelProto:
 
 
 def run(model: onnx.ModelProto, **feeds: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(EXACT_INT8, "1")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     [result] = session.run(None, feeds)
     return result
 
@@ -106,6 +111,15 @@ def test_integer_products_round_activations_only() -> None:
     exact[0, :2] = (-127, 128)
     found = run(written(graphs.integer_linear, matrix), x=exact)
     np.testing.assert_allclose(found, exact @ matrix.value, rtol=1e-5, atol=1e-3)
+
+
+def test_sessions_multiply_integers_exactly_on_every_cpu(tmp_path: Path) -> None:
+    matrix = linear("w", np.full((64, 7), 127, np.int8), 1.0, 0)
+    onnx.save(written(graphs.integer_linear, matrix), tmp_path / "model.onnx")
+    x = np.full((5, 64), 255, np.float32)
+    x[:, 0] = 0  # 255 times 127, twice, is more than 16 bits hold
+    [found] = open_session(tmp_path / "model.onnx", 1).run(None, {"x": x})
+    np.testing.assert_allclose(found, x @ matrix.value, rtol=1e-5)
 
 
 @pytest.mark.parametrize("writer", [graphs.float_linear, graphs.blockwise_linear, graphs.integer_linear])

@@ -44,6 +44,7 @@ class TritonPythonModel:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.x64quantprecision", "1")  # exact integer products without VNNI, too
         path = folder / (config.get("default_model_filename") or "model.onnx")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._batched = config["max_batch_size"] > 0
