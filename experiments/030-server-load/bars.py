@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 from typing import Any
 
 import psutil
@@ -15,14 +16,13 @@ from harness.corpus import load_corpus
 from harness.load.run import run_load
 from harness.load.scrape import scrape
 from harness.load.spec import LoadSpec
-from harness.load.summary import heard_in, summarise
+from harness.load.summary import summarise
 from harness.metrics.wer import corpus_wer, count_errors
-from pipelines.paths import runs_dir
 
 IDLE = 1_000
 MANY = 2_000
 ALONE_S = 60.0
-"""Of the one stream whose words are compared."""
+"""Of the one stream."""
 
 
 def _step(server: Running, **spec: Any) -> dict[str, Any]:
@@ -70,32 +70,42 @@ async def _idle_bytes(server: Running) -> float:
 
 
 def real(core: int, seconds: float, capacity: int) -> dict[str, Any]:
-    """One stream for a minute, 70 % of the capacity, and all of it."""
+    """One stream for a minute, 70 % of the capacity, and all of it; the words of clips alone and beside all of it."""
     with running(amira(), core) as server:
         before = scrape(server.url)
         whole = max(ALONE_S, seconds) if seconds >= 8 else seconds
         one = _step(server, streams=1, seconds=whole)
         after = scrape(server.url)
+        alone = texts(server)
         most = max(1, round(capacity * 0.7))
         seventy = _step(server, streams=most, seconds=2 * seconds, ramp_s=1.0)
-        full = _step(server, streams=max(1, capacity), seconds=2 * seconds, ramp_s=1.0)
+        with ThreadPoolExecutor(1) as pool:
+            full = pool.submit(_step, server, streams=max(1, capacity), seconds=8 * seconds, ramp_s=1.0)
+            sleep(2.0)  # they have all started
+            loaded = texts(server)
+            beside = not full.done()
+        step = full.result()
     return {
-        "compute": _buckets(before, after), "one": one, "seventy": seventy, "full": full,
-        "words": _words(runs_dir() / one["run"], runs_dir() / full["run"]),
+        "compute": _buckets(before, after), "one": one, "seventy": seventy, "full": step,
+        "words": {"alone": alone, "loaded": loaded, "loaded_throughout": beside},
     }  # fmt: skip
 
 
-def wer(server: Running) -> dict[str, Any]:
-    """Word errors over the starter corpus, each clip a session that is sent at once."""
+def texts(server: Running) -> dict[str, str]:
+    """What the server makes of each clip of the starter corpus: a session each, sent at once, so the same samples."""
 
     async def text(pcm: bytes) -> str:
         parts = [pcm[at : at + 32_000] for at in range(0, len(pcm), 32_000)]
         events = AsyncClient(server.url).events(parts, 16_000)
         return " ".join([event.text async for event in events if isinstance(event, Final)])
 
+    return {clip.id: asyncio.run(text(clip.pcm16())) for clip in load_corpus("starter").clips if clip.text}
+
+
+def word_errors(found: dict[str, str]) -> dict[str, Any]:
+    """Word error rate of `texts`, with an interval."""
     clips = [clip for clip in load_corpus("starter").clips if clip.text]
-    counts = [count_errors(clip.text, asyncio.run(text(clip.pcm16()))) for clip in clips]
-    rate = corpus_wer(counts, [clip.speaker for clip in clips])
+    rate = corpus_wer([count_errors(clip.text, found[clip.id]) for clip in clips], [clip.speaker for clip in clips])
     return {"value": rate.value, "low": rate.low, "high": rate.high, "utterances": rate.utterances}
 
 
@@ -107,19 +117,3 @@ def _buckets(before: dict[str, float], after: dict[str, float]) -> dict[str, flo
         for name, value in after.items()
         if name.startswith(prefix)
     }
-
-
-def _words(one: Path, full: Path) -> dict[str, Any]:
-    """Word errors of the same utterances at one stream and at full load."""
-    alone: dict[str, str] = {}
-    for each, text in heard_in(one):
-        alone.setdefault(each["id"], text)
-    both = [(each, text, alone[each["id"]]) for each, text in heard_in(full) if each["id"] in alone]
-    if not both:
-        return {"utterances": 0}
-    at_load, at_one = (
-        corpus_wer([count_errors(row[0]["text"], row[k]) for row in both], [row[0]["speaker"] for row in both]).value
-        for k in (1, 2)
-    )
-    same = sum(loaded == single for _, loaded, single in both)
-    return {"utterances": len(both), "same_text": same, "wer_full_load": at_load, "wer_one_stream": at_one}

@@ -152,7 +152,7 @@ def legacy(core: int, seconds: float) -> dict[str, Any]:
     found = search(ours, core, long, one["p99"], 8)
     for name, contender in ours.items():
         with running(contender, core) as server:
-            found[name]["wer"] = bars.wer(server)
+            found[name]["wer"] = bars.word_errors(bars.texts(server))
     return {"legacy": one, "legacy_wer": errors, "step_s": long, "ours": found}
 
 

@@ -47,17 +47,18 @@ def _real(found: dict[str, Any]) -> str:
     load = found["seventy"]["latency_ms"]["partial"]
     ratio = load["p99"] / load["p50"]
     words = found["words"]
-    same = f"{words['same_text']} of {words['utterances']} the same" if words["utterances"] else "no utterance"
     rows: list[tuple[Any, ...]] = [
         ("last byte of a chunk to its partial, one stream", "median below 10 ms", f"{within:.1%} below 10 ms",
          _bar(within >= 0.5)),
         (f"p99 / p50 of the partials at {found['seventy']['streams']} streams (70 %)", "2.5",
          f"{_ms(load['p99'])} / {_ms(load['p50'])} ms = {ratio:.1f}", _bar(ratio <= 2.5)),
     ]  # fmt: skip
-    if words["utterances"]:
-        equal = words["wer_full_load"] == words["wer_one_stream"]
-        said = f"{words['wer_full_load']:.2%} and {words['wer_one_stream']:.2%}; texts: {same}"
-        rows.append((f"WER at {found['full']['streams']} streams and at one", "equal", said, _bar(equal)))
+    alone, loaded = words["alone"], words["loaded"]
+    same = sum(alone[clip] == loaded[clip] for clip in alone)
+    rows.append(
+        (f"words of a clip beside {found['full']['streams']} streams and alone", "equal",
+         f"{same} of {len(alone)} clips the same", _bar(words["loaded_throughout"] and same == len(alone)))
+    )  # fmt: skip
     return _table(("the streaming model, FP32", "bar", "measured", "reached"), rows)
 
 
