@@ -15,8 +15,8 @@ def all_tables(result: dict[str, Any]) -> dict[str, str]:
 
 
 def _table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    lines = [headings, ("---",) * len(headings), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    head, *body = (f"| {' | '.join(map(str, line))} |" for line in (headings, *rows))
+    return "\n".join([head, "|---" * len(headings) + "|", *body])
 
 
 def _ms(value: float | None) -> str:
