@@ -53,5 +53,5 @@ def test_tritons_spans_are_below_ours_and_ours_below_the_clients(receiver: Recei
     theirs = [span for span in spans.values() if "triton_inference" in above(span)]
     assert theirs, [span.name for span in spans.values()]
     for span in theirs:
-        assert ours.start_time_unix_nano <= span.start_time_unix_nano
-        assert span.end_time_unix_nano <= ours.end_time_unix_nano
+        # Triton ends a span when its threads come to it, which may be after its answer is here.
+        assert ours.start_time_unix_nano <= span.start_time_unix_nano <= ours.end_time_unix_nano
