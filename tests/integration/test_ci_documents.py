@@ -127,7 +127,7 @@ def repository(tmp_path: Path, corpus_folder: Path) -> Path:
 
 
 def test_a_repository_is_gated_call_by_call(tmp_path: Path, repository: Path) -> None:
-    (tmp_path / "gate.toml").write_text("[repeats]\nbatch = 2\nmost = 4\n")
+    (tmp_path / "gate.toml").write_text("[repeats]\nbatch = 4\nmost = 16\n")
     line = "amira gate --repository theirs --plan theirs/plan.toml --against HEAD --config gate.toml --json"
 
     worse = amira(line, tmp_path)
