@@ -35,7 +35,8 @@ MAX_STEP_TOKENS = 16
 MAX_POSITIONS = 4096
 """Rows of the rotary table: 98 s of audio."""
 PANELS = "panels.npz"
-_LANES = {"avx512": 16, "avx2": 8}
+LANES = {"avx512": 16, "avx2": 8}
+"""Float32 values in a vector, the wider first."""
 CROSS_MATRICES = [(WIDTH, 2 * WIDTH)] * LAYERS
 STEP_MATRICES = [*[(WIDTH, 14 * WIDTH), (4 * WIDTH, WIDTH)] * LAYERS, (WIDTH, VOCABULARY)]
 """Inputs and outputs of the matrices of each group of weights; those with the same inputs side by side are one."""
@@ -206,6 +207,21 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
+def widest() -> int:
+    """Lanes of the widest vectors that this CPU has."""
+    return next(lanes for name, lanes in LANES.items() if not cpu.missing(name))
+
+
+def without_vectors() -> Unavailable | None:
+    """Why the compiled loops cannot run on this CPU; `None` where they can."""
+    if any(not cpu.missing(name) for name in LANES):
+        return None
+    return Unavailable(
+        f"this CPU lacks {', '.join(cpu.missing('avx2'))}",
+        "Use a CPU with AVX2 and FMA (Intel Haswell, AMD Zen and later), or acoustic/ort@fp32.",
+    )
+
+
 class SimdFp32(Variant):
     """`acoustic/simd@fp32`."""
 
@@ -216,17 +232,12 @@ class SimdFp32(Variant):
     @classmethod
     def available(cls) -> Unavailable | None:
         """Whether the CPU has vectors for it."""
-        if any(not cpu.missing(name) for name in _LANES):
-            return None
-        return Unavailable(
-            f"this CPU lacks {', '.join(cpu.missing('avx2'))}",
-            "Use a CPU with AVX2 and FMA (Intel Haswell, AMD Zen and later), or acoustic/ort@fp32.",
-        )
+        return without_vectors()
 
     @classmethod
     @contextmanager
     def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
-        yield SimdAed(context, next(lanes for name, lanes in _LANES.items() if not cpu.missing(name)))
+        yield SimdAed(context, widest())
 
 
 class SimdInt8(Variant):
@@ -249,4 +260,4 @@ class SimdInt8(Variant):
     @classmethod
     @contextmanager
     def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
-        yield SimdAed(context, _LANES["avx512"], rounded=True)
+        yield SimdAed(context, LANES["avx512"], rounded=True)

@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from kernels import cpu
 from kernels.buffers import aligned_block
 from kernels.dense import PANEL, packed
 from pipelines.acoustic import simd_stream_loop as loops
 from pipelines.acoustic.open_ctc import read_vocabulary
-from pipelines.acoustic.simd import _LANES as LANES
+from pipelines.acoustic.simd import widest, without_vectors
 from pipelines.acoustic.simd_loops import PAIRS, WIDTH, panels_of
 from pipelines.acoustic.waveform_stream import WaveformState, WaveformStreaming
 from pipelines.contracts import AcousticModel, CtcVocabulary, Float32
@@ -206,12 +205,7 @@ class SimdStreamFp32(Variant):
     @classmethod
     def available(cls) -> Unavailable | None:
         """Whether the CPU has vectors for it."""
-        if any(not cpu.missing(name) for name in LANES):
-            return None
-        return Unavailable(
-            f"this CPU lacks {', '.join(cpu.missing('avx2'))}",
-            "Use a CPU with AVX2 and FMA (Intel Haswell, AMD Zen and later), or acoustic/ort@fp32.",
-        )
+        return without_vectors()
 
     @classmethod
     @contextmanager
@@ -234,9 +228,8 @@ class SimdStreamFp32(Variant):
                 f"'{cls.id}' runs streaming models of our own architecture, and {path} has another ({error}). "
                 "Use acoustic/ort@fp32"
             ) from error
-        lanes = next(lanes for name, lanes in LANES.items() if not cpu.missing(name))
         frames = options.chunk_frames or card.streaming.chunk_frames
-        model = SimdStreaming(card, card.streaming, read_vocabulary(context.folder, card), weights, frames, lanes)
+        model = SimdStreaming(card, card.streaming, read_vocabulary(context.folder, card), weights, frames, widest())
         try:
             yield model
         finally:
