@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import settings
-from report import HUGE, document
+from report import HUGE, ONE_CORE, document
 from stages import cpu, traced
 from ways import LIMIT, SAMPLES, STREAMING, Urls, call_of, connection, one_caller, one_core, streaming
 
@@ -169,24 +169,32 @@ def measure(scale: float) -> None:
         samples, rates = loaded(Urls.of(server), times(ROUNDS))
         keep(samples, "samples")
         keep(rates, "rates")
-        frames = []
-        with one_caller(Urls.of(server)) as ways:
-            for payload in SAMPLES:
-                bound = {name: lambda way=way, payload=payload: way(call_of(payload)) for name, way in ways.items()}
-                frames.append(in_turns(bound, times(BLOCKS), TURNS, payload=payload))
-                print(f"one caller, {payload}: done", flush=True)
-            cold = in_turns(bound, times(COLD_BLOCKS), CHUNK_TURNS, before=np.ones(COLD).sum, payload="chunk, cold")
-            frames.append(cold)
+        frames = alone(server, times, "")
         keep(in_turns(settings.channels(server.url), times(BLOCKS), TURNS), "channels")
         keep(settings.processes(server.url, times(PROCESS_ROUNDS)), "processes")
         keep(pool_alone(times(LEASES)), "pool")
         keep(cpu(server, times(2_000)), "cpu")
         keep(pd.DataFrame(traced(server, Path(folder), times(300))), "stages")
+    with one_core(), TritonServer(ServerSpec(repository.served(), ("preprocessor",))) as server:
+        frames += alone(server, times, ONE_CORE)
     for pages in ("", HUGE):  # in this order: there is no way back
         for where, place in (("model", nullcontext()), ("model, one core", one_core())):
             with place, TritonServer(ServerSpec(repository.served(), (STREAMING,))) as server:
                 frames += hops(server, times(CHUNK_BLOCKS), times(PACED_BLOCKS), where, pages)
     keep(pd.concat(frames), "paired")
+
+
+def alone(server: TritonServer, times: Callable[[int], int], where: str) -> list[pd.DataFrame]:
+    """Calls of the preprocessor by one caller, of each size; of the larger one also after much memory was read."""
+    frames = []
+    with one_caller(Urls.of(server)) as ways:
+        for payload in SAMPLES:
+            bound = {name: lambda way=way, payload=payload: way(call_of(payload)) for name, way in ways.items()}
+            frames.append(in_turns(bound, times(BLOCKS), TURNS, payload=payload + where))
+            print(f"one caller, {payload}{where}: done", flush=True)
+        read = np.ones(COLD).sum
+        frames.append(in_turns(bound, times(COLD_BLOCKS), CHUNK_TURNS, before=read, payload=f"chunk{where}, cold"))
+    return frames
 
 
 def hops(server: TritonServer, blocks: int, paced: int, where: str, pages: str) -> list[pd.DataFrame]:

@@ -14,10 +14,10 @@ STAGES = ("lease", "serialise", "send", "server in", "queue", "compute", "server
 OURS = "as we have it"
 WHOSE = {
     "ours": ("lease", "serialise", "take"),
-    "gRPC": ("send", "receive"),
+    "gRPC or HTTP": ("send", "receive"),
     "Triton": ("server in", "queue", "compute", "server out"),
 }
-"""Whose work each stage is: gRPC's is what lies between our marks and Triton's, on both sides, waiting included."""
+"""Whose work each stage is: a protocol has what lies between our marks and Triton's, waiting included."""
 MODEL = {
     "model": "straight after each other",
     "model, paced": "each after a pause",
@@ -26,6 +26,7 @@ MODEL = {
 }
 """How the streaming model is called; with `HUGE` behind it, in process on huge pages as Triton's runner is."""
 HUGE = ", huge"
+ONE_CORE = ", one core"
 LAYERS = (
     ("cygrpc", "gRPC's core"),
     ("grpc/", "gRPC's Python"),
@@ -110,17 +111,23 @@ def _loaded(samples: pd.DataFrame, rates: pd.DataFrame) -> list[str]:
 def _answers(paired: pd.DataFrame, pool: pd.DataFrame, rates: pd.DataFrame) -> list[str]:
     lines = ["", "One caller, all ways in turn, block by block; at 64 callers round by round:", ""]
     lines += head("question", "answer, 95 % interval")
-    for payload in ("small", "chunk"):
-        us = blocks(paired, payload)
-        lines.append(
-            row(f"pooled against fresh, {payload}, times as fast", middle((us.fresh / us.pooled).to_numpy(), 2))
-        )
+    for where in ("", ONE_CORE):
+        for payload in ("small", "chunk"):
+            us, what = blocks(paired, payload + where), payload + where.replace(",", ", all on")
+            lines.append(
+                row(f"pooled against fresh, {what}, times as fast", middle((us.fresh / us.pooled).to_numpy(), 2))
+            )
     us = blocks(paired, "small")
     whole = (us["tritonclient, fresh"] / us.pooled).to_numpy()
     lines.append(row("pooled against tritonclient's client opened afresh, small, times as fast", middle(whole, 2)))
     lines.append(row("pool over a raw reused client, small, us", middle((us.pooled - us.raw).to_numpy(), 1)))
     lines.append(row("pool alone, a lease and its return, us", middle(pool.lease_ns.to_numpy() / 1e3, 2)))
-    for payload, what in (("chunk", "preprocessor, 160 ms"), ("model", "streaming model, its chunk of 168 ms")):
+    for payload, what in (
+        ("chunk", "preprocessor, 160 ms"),
+        (f"chunk{ONE_CORE}", "preprocessor, 160 ms, all on one core"),
+        ("model", "streaming model, its chunk of 168 ms"),
+        (f"model{ONE_CORE}", "streaming model, its chunk of 168 ms, all on one core"),
+    ):
         us = blocks(paired, payload)
         for kind in (kind for kind in ("stream", "shm", "http", "pooled") if kind in us):
             hop = (us[kind] - us["in process"]).to_numpy()
@@ -148,7 +155,8 @@ def _hops(paired: pd.DataFrame) -> list[str]:
 
 def _ways(paired: pd.DataFrame) -> list[str]:
     lines = ["", "The same in us, the median over blocks with its interval (cold: after 48 MB were read):", ""]
-    payloads = [name for name in ("small", "chunk", "chunk, cold", "model") if name in set(paired.payload)]
+    names = ("small", "chunk", "chunk, cold", f"small{ONE_CORE}", f"chunk{ONE_CORE}", "model")
+    payloads = [name for name in names if name in set(paired.payload)]
     tables = {payload: blocks(paired, payload) for payload in payloads}
     lines += head("way", *payloads)
     for name in sorted(tables["small"], key=lambda name: tables["small"][name].median()):

@@ -41,6 +41,7 @@ KINDS: dict[str, type[Any]] = {
     "shm": SharedConnection,
     "http": HttpConnection,
 }
+OVER_HTTP = ("http", "shm")
 Way = Callable[[Call], Any]
 
 
@@ -105,7 +106,7 @@ class Urls:
 
 def connection(kind: str, urls: Urls, size: int) -> AbstractContextManager[Any]:
     """A connection of a kind with room for so many callers."""
-    url = urls.http if kind == "http" else urls.grpc
+    url = urls.http if kind in OVER_HTTP else urls.grpc
     if kind == "raw":
         return nullcontext(Raw(url))
     if kind == "fresh":

@@ -146,10 +146,7 @@ def stubs(pid: int) -> list[Stub]:
     """The living stubs of a server."""
     found = []
     for child in children(pid):
-        try:
-            arguments = child.cmdline()
-        except psutil.NoSuchProcess:  # dead, reaped or not
-            continue
+        arguments = _arguments(child)
         if arguments and Path(arguments[0]).name == STUB:
             # .../REPOSITORY/MODEL/VERSION/FILE
             found.append(Stub(child, Path(arguments[1]).parts[-3]))
@@ -172,17 +169,21 @@ def kill(process: psutil.Process) -> None:
         return
 
 
-def end(server: subprocess.Popen[bytes], grace_s: float) -> None:
-    """Stop the server: ask first, and after `grace_s` kill it and its stubs."""
-    left = [stub.process for stub in stubs(server.pid)]
+def end(server: subprocess.Popen[bytes], grace_s: float, prefix: str) -> None:
+    """Stop the server: ask first, and after `grace_s` kill it; then its stubs and its shared memory are removed.
+
+    A stub whose server is killed ends by itself as a rule, but not one that is stopped, or that waits for a lock which
+    the server held.
+    """
     if server.poll() is None and grace_s > 0:
         server.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             server.wait(grace_s)
     server.kill()
     server.wait()
-    for child in left:
-        kill(child)
+    for stub in _stubs_of(re.compile(re.escape(prefix))):
+        kill(stub)
+    remove_shared_memory(prefix)
 
 
 def shared_memory_prefix(kind: str) -> str:
@@ -196,16 +197,40 @@ def remove_shared_memory(prefix: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def remove_stale_shared_memory() -> int:
-    """Remove regions of ours whose process has ended without doing so; returns how many."""
+def remove_leftovers() -> int:
+    """Remove stubs and regions of ours whose process has ended without doing so; returns how many regions."""
     pattern = re.compile(rf"amira-[a-z]+-{_namespace()}-(\d+)-(\d+)-")
-    removed = 0
-    for path in SHARED_MEMORY.glob("amira-*"):
-        match = pattern.match(path.name)
-        if match and _start_ticks(int(match[1])) != int(match[2]):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+
+    def stale(name: str) -> bool:
+        match = pattern.match(name)
+        return match is not None and _start_ticks(int(match[1])) != int(match[2])
+
+    for stub in _stubs_of(pattern):
+        if any(stale(argument) for argument in _arguments(stub)):
+            kill(stub)
+    regions = [path for path in SHARED_MEMORY.glob("amira-*") if stale(path.name)]
+    for path in regions:
+        path.unlink(missing_ok=True)
+    return len(regions)
+
+
+def _stubs_of(pattern: re.Pattern[str]) -> list[psutil.Process]:
+    """The stubs with a region whose name starts so, whether their server lives or not: the command line says it."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if (arguments := _arguments(process))
+        and Path(arguments[0]).name == STUB
+        and any(pattern.match(argument) for argument in arguments[1:])
+    ]
+
+
+def _arguments(process: psutil.Process) -> list[str]:
+    """A command line; empty for a process that has ended or is somebody else's."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def _namespace() -> int:

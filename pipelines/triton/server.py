@@ -169,7 +169,7 @@ class TritonServer:
         self._environment = environment.find()
         if self.spec.ports is not None:
             process.check_free(self.spec.ports)
-        process.remove_stale_shared_memory()
+        process.remove_leftovers()
         self._folder = tempfile.TemporaryDirectory(prefix="amira-triton-")
         self._log = self.spec.log or Path(self._folder.name) / "log"
         health.write_model(Path(self._folder.name) / "models")
@@ -335,8 +335,7 @@ class TritonServer:
         life, self._life = self._life, None
         if life is not None:
             life.client.close()
-            process.end(life.child, grace_s)
-            process.remove_shared_memory(self._prefix)
+            process.end(life.child, grace_s, self._prefix)
 
     def _note(self, what: str) -> None:
         self.events.append(Event(time.perf_counter_ns(), what))

@@ -16,15 +16,15 @@ from pipelines.registry import Context, Unavailable, Variant
 URL_VARIABLE = "AMIRA_TRITON_URL"
 """Endpoints of a Triton that runs already, separated by commas; without it, a server is started for the pipeline."""
 HTTP_URL_VARIABLE = "AMIRA_TRITON_HTTP_URL"
-"""The same for `connection/http`: Triton listens for HTTP on a port of its own."""
+"""The same for `connection/http` and `connection/shm`: Triton listens for HTTP on a port of its own."""
 
 
 class ConnectionOptions(BaseModel):
     """Options of every connection.
 
     Attributes:
-        urls: gRPC endpoints (HTTP's for `connection/http`), `host:port`. Empty for those of `AMIRA_TRITON_URL`
-            (`AMIRA_TRITON_HTTP_URL`), or for a server of its own.
+        urls: gRPC endpoints (HTTP's for `connection/http` and `connection/shm`), `host:port`. Empty for those of
+            `AMIRA_TRITON_URL` (`AMIRA_TRITON_HTTP_URL`), or for a server of its own.
         deadline_s: How long a call may take.
         max_message_mib: The largest message that is sent or taken.
         otlp_endpoint: OTLP/HTTP collector for the spans of a server of its own.
@@ -171,11 +171,20 @@ class Stream(_Connection):
         return StreamConnection(url, options.limit_bytes, options.size, options.warm)
 
 
-class Shm(_Connection):
+class _OverHttp(_Connection):
+    url_variable = HTTP_URL_VARIABLE
+
+    @classmethod
+    def endpoint(cls, server: Any) -> str:
+        """See `_Connection.endpoint`."""
+        return str(server.http_url)
+
+
+class Shm(_OverHttp):
     """`connection/shm`."""
 
     id = "connection/shm"
-    summary = "tensors through system shared memory, on pooled connections"
+    summary = "tensors through system shared memory, on a pool of kept HTTP/1.1 connections"
     options = SharedOptions
 
     @classmethod
@@ -187,18 +196,12 @@ class Shm(_Connection):
         return SharedConnection(url, options.limit_bytes, options.size, options.warm, region_bytes=region)
 
 
-class Http(_Connection):
+class Http(_OverHttp):
     """`connection/http`."""
 
     id = "connection/http"
     summary = "a bounded pool of kept HTTP/1.1 connections, without gRPC"
     options = PoolOptions
-    url_variable = HTTP_URL_VARIABLE
-
-    @classmethod
-    def endpoint(cls, server: Any) -> str:
-        """See `_Connection.endpoint`."""
-        return str(server.http_url)
 
     @classmethod
     def connect(cls, url: str, options: PoolOptions) -> Any:

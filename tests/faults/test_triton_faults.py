@@ -208,7 +208,7 @@ def send(server: TritonServer, number: signal.Signals, model: str = "") -> Calla
 
 @pytest.mark.parametrize("kind", ["pooled", "shared memory", "stream", "aio", "http"])
 def test_the_server_is_killed(server: TritonServer, kind: str) -> None:
-    url = server.http_url if kind == "http" else server.url
+    url = server.http_url if kind in ("http", "shared memory") else server.url
     seen = survive(f"server killed, {kind}", url, send(server, signal.SIGKILL), kind=kind)
     assert {"ServiceFailedError", "CircuitOpenError"} & {what for _, _, what in seen.calls}
     assert "the server ended with code -9" in [event.what for event in server.events]
@@ -351,7 +351,7 @@ def test_one_of_two_endpoints_is_away(server: TritonServer) -> None:
 
 
 def test_a_supervisor_that_dies_takes_its_server_along(tmp_path: Path) -> None:
-    """Nothing is left behind after a crash: the server dies with its parent, the next start removes its memory."""
+    """Nothing is left behind after a crash: the server dies with its parent, the next start removes what hangs."""
     import subprocess
     import sys
 
@@ -363,19 +363,30 @@ def test_a_supervisor_that_dies_takes_its_server_along(tmp_path: Path) -> None:
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    pids = [int(word) for word in parent.stdout.readline().split()]
+    pid, stub = map(int, parent.stdout.readline().split())
+    os.kill(stub, signal.SIGSTOP)  # as one that waits for a lock which nobody will give back
     parent.kill()
     parent.wait()
-
-    def gone(pid: int) -> bool:
-        try:
-            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-
-    until(lambda: all(map(gone, pids)))
+    until(lambda: gone(pid))
+    assert not gone(stub)
     # Whether a dying stub removes its region is a matter of luck, so one of theirs is made sure of.
     mine = shared_memory_prefix("triton")
     (SHARED_MEMORY / mine.replace(f"-{os.getpid()}-", f"-{parent.pid}-")).touch()
     with TritonServer(ServerSpec(repository)):
         assert not list(SHARED_MEMORY.glob(f"amira-triton-*-{parent.pid}-*"))
+        until(lambda: gone(stub))
+
+
+def test_a_stub_that_hangs_goes_with_its_server(server: TritonServer) -> None:
+    [stub] = server.stub_pids("echo")
+    os.kill(stub, signal.SIGSTOP)
+    send(server, signal.SIGKILL)()
+    until(lambda: gone(stub))
+    assert server.stub_pids("echo") != [stub]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

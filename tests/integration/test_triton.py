@@ -64,7 +64,7 @@ def connections(url: str) -> dict[str, Connection]:
     ("name", "opens"), [("fresh", CALLS), ("pooled", 2), ("aio", 1), ("stream", 2), ("shm", 2), ("http", 2)]
 )
 def test_each_connection_opens_as_many_tcp_connections_as_it_says(server: TritonServer, name: str, opens: int) -> None:
-    with TcpProxy(server.http_url if name == "http" else server.url) as proxy:
+    with TcpProxy(server.http_url if name in ("http", "shm") else server.url) as proxy:
         with connections(proxy.url)[name] as connection:
             for index in range(CALLS):
                 ask(connection, index)
@@ -110,7 +110,7 @@ def test_shared_memory_goes_with_its_connection(server: TritonServer) -> None:
         return [path.name for path in SHARED_MEMORY.glob("amira-shm-*")]
 
     before = regions()
-    with connections(server.url)["shm"] as connection:
+    with connections(server.http_url)["shm"] as connection:
         ask(connection)
         assert len(regions()) == len(before) + 4
         with pytest.raises(ValueError, match="do not fit the shared memory"):

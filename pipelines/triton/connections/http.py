@@ -7,9 +7,11 @@ a model's step has just emptied the processor's caches: experiments/020-triton-c
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import numpy.typing as npt
 
 from pipelines.resilience import Deadline, ServiceError, ServiceFailedError
 from pipelines.triton.connections import wire
@@ -62,13 +64,16 @@ class HttpChannel(Channel):
 
     def close(self) -> None:
         """Close the connection."""
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _request(self, call: Call) -> list[bytes]:
         """The head of a request with its JSON, and the bytes of every tensor."""
-        contents = [wire.content(value) for value in call.inputs.values()]
+        inputs, contents = self._inputs(call)
         parameters: dict[str, Any] = {
             "timeout": max(1, round(call.deadline.check(f"model '{call.model}' was called") * 1e6))
         }
@@ -76,19 +81,7 @@ class HttpChannel(Channel):
             parameters["sequence_id"] = call.turn.sequence
             parameters["sequence_start"] = call.turn.start
             parameters["sequence_end"] = call.turn.end
-        asked = {
-            "inputs": [
-                {
-                    "name": name,
-                    "datatype": wire.dtype_name(value.dtype),
-                    "shape": value.shape,
-                    "parameters": {"binary_data_size": len(content)},
-                }
-                for (name, value), content in zip(call.inputs.items(), contents, strict=True)
-            ],
-            "outputs": [{"name": name, "parameters": {"binary_data": True}} for name in call.outputs],
-            "parameters": parameters,
-        }
+        asked = {"inputs": inputs, "outputs": self._outputs(call), "parameters": parameters}
         if call.request_id:
             asked["id"] = call.request_id
         json = _encode(asked)
@@ -100,6 +93,29 @@ class HttpChannel(Channel):
         )
         return [head.encode("ascii") + json, *contents]
 
+    def _inputs(self, call: Call) -> tuple[list[Any], list[bytes]]:
+        """Descriptions of the inputs, and the bytes that follow the JSON."""
+        contents = [wire.content(value) for value in call.inputs.values()]
+        described = [
+            tensor(name, value, binary_data_size=len(content))
+            for (name, value), content in zip(call.inputs.items(), contents, strict=True)
+        ]
+        return described, contents
+
+    def _outputs(self, call: Call) -> list[Any]:
+        """Wishes for the outputs."""
+        return [{"name": name, "parameters": {"binary_data": True}} for name in call.outputs]
+
+    def post(self, path: str, asked: Mapping[str, Any], deadline: Deadline, what: str) -> None:
+        """Have the server do something else than a call.
+
+        Raises:
+            ServiceError: It does not, or does not answer.
+        """
+        json = _encode(asked)
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._url}\r\nContent-Length: {len(json)}\r\n\r\n"
+        self._check(*self._exchange([head.encode("ascii"), json], deadline, what), what)
+
     def _exchange(self, message: list[bytes], deadline: Deadline, model: str) -> tuple[bytes, bytes]:
         """The head of the answer to a message, in lower case, and its body."""
         try:
@@ -110,10 +126,10 @@ class HttpChannel(Channel):
             self._socket.sendall(b"".join(message))
             return self._receive(self._socket, deadline)
         except TimeoutError as error:
-            self.close()
+            self._disconnect()
             raise translate("DEADLINE_EXCEEDED", "", self._url, model) from error
         except (OSError, EOFError, ValueError) as error:
-            self.close()
+            self._disconnect()
             raise translate("UNAVAILABLE", str(error) or type(error).__name__, self._url, model) from error
 
     def _receive(self, connection: socket.socket, deadline: Deadline) -> tuple[bytes, bytes]:
@@ -152,22 +168,33 @@ class HttpChannel(Channel):
 
     def _take(self, head: bytes, body: bytes, call: Call, reply: Reply) -> None:
         """Put the arrays of an answer into the reply."""
-        code = _code(head)
-        if code != 200:
-            raise translate(_STATUS.get(code, "INTERNAL"), _said(body), self._url, call.model)
+        self._check(head, body, call.model)
         found, at = {}, _number(head, b"inference-header-content-length") or len(body)
-        for tensor in _decode(body[:at])["outputs"]:
-            size = tensor.get("parameters", {}).get("binary_data_size")
-            if size is not None:
-                found[tensor["name"]] = (tensor, memoryview(body)[at : at + size])
-                at += size
-        for name in call.outputs:
+        for given in _decode(body[:at])["outputs"]:
+            size = given.get("parameters", {}).get("binary_data_size", 0)
+            found[given["name"]] = (given, memoryview(body)[at : at + size])
+            at += size
+        for index, name in enumerate(call.outputs):
             if name not in found:
                 raise ServiceFailedError(
                     f"Triton at {self._url} answered the call to '{call.model}' without output '{name}'"
                 )
-            tensor, packed = found[name]
-            reply.outputs[name] = wire.array(tensor["datatype"], tensor["shape"], packed)
+            reply.outputs[name] = self._array(call, index, *found[name])
+
+    def _check(self, head: bytes, body: bytes, model: str) -> None:
+        """Raise what an answer says went wrong."""
+        code = _code(head)
+        if code != 200:
+            raise translate(_STATUS.get(code, "INTERNAL"), _said(body), self._url, model)
+
+    def _array(self, call: Call, index: int, given: Mapping[str, Any], packed: memoryview) -> npt.NDArray[Any]:
+        """The array of the output of that number."""
+        return wire.array(given["datatype"], given["shape"], packed)
+
+
+def tensor(name: str, value: npt.NDArray[Any], **parameters: Any) -> dict[str, Any]:
+    """The description of an input."""
+    return {"name": name, "datatype": wire.dtype_name(value.dtype), "shape": value.shape, "parameters": parameters}
 
 
 def _code(head: bytes) -> int:

@@ -1,23 +1,23 @@
-"""`connection/shm`: tensors go through system shared memory, only their places over a pooled connection."""
+"""`connection/shm`: tensors go through system shared memory, only their places over a kept HTTP/1.1 connection."""
 
 from __future__ import annotations
 
 import math
 import mmap
 import os
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-import grpc
 import numpy as np
 import numpy.typing as npt
-from tritonclient.grpc import service_pb2 as protocol
 
 from pipelines.errors import AmiraError
-from pipelines.resilience import DeadlineExceededError, ServiceError, ServiceFailedError
+from pipelines.resilience import Deadline, DeadlineExceededError, ServiceError, ServiceFailedError
 from pipelines.triton import process
 from pipelines.triton.connections import wire
-from pipelines.triton.connections.base import Call, Channel, Reply
+from pipelines.triton.connections.base import Call, Reply
+from pipelines.triton.connections.http import HttpChannel, tensor
 from pipelines.triton.connections.pool import HEALTH_TIMEOUT_S
 from pipelines.triton.connections.unary import PooledConnection
 
@@ -52,113 +52,94 @@ class Region:
         self._path.unlink(missing_ok=True)
 
 
-class SharedChannel(Channel):
-    """A client with two regions of shared memory of its own, one for inputs and one for outputs."""
+class SharedChannel(HttpChannel):
+    """A connection with two regions of shared memory of its own, one for inputs and one for outputs."""
 
     def __init__(self, url: str, limit_bytes: int, region_bytes: int) -> None:
-        self._url, self._bytes = url, region_bytes
-        self._client = wire.Client(url, limit_bytes)
-        self._tell = wire.method(self._client.channel, "SystemSharedMemoryRegister")
-        self._untell = wire.method(self._client.channel, "SystemSharedMemoryUnregister")
+        super().__init__(url, limit_bytes)
+        self._region_bytes = region_bytes
         prefix = process.shared_memory_prefix("shm") + str(next(_numbers))
         self._names = (f"{prefix}-in", f"{prefix}-out")
-        self._inputs, self._outputs = (Region(name, region_bytes) for name in self._names)
+        self._in, self._out = (Region(name, region_bytes) for name in self._names)
 
     def connect(self) -> None:
         """Tell the server of the regions. One that is away is told with the first call that reaches it."""
         try:
-            self._register(HEALTH_TIMEOUT_S)
+            self._register(Deadline.after(HEALTH_TIMEOUT_S))
         except (ServiceFailedError, DeadlineExceededError):
             return
 
     def infer(self, call: Call) -> Reply:
         """See `Channel.infer`. A server that was restarted has forgotten the regions and is told again."""
-        reply = Reply()
-        request = wire.message(call, self._place_inputs(call), self._place_outputs(call))
-        reply.mark("serialised")
         try:
-            response = self._client.send(call, request)
+            return super().infer(call)
         except ServiceError as error:
             if "shared memory region" not in str(error).lower() or error.retryable:
                 raise
-            self._register(call.deadline.remaining_s)
-            response = self._client.send(call, request)
-        reply.mark("received")
-        self._take(response, call, reply)
-        return reply
-
-    def healthy(self, within_s: float) -> bool:
-        """Whether the server answers."""
-        return self._client.alive(within_s)
+            self._register(call.deadline)
+            return super().infer(call)
 
     def close(self) -> None:
         """Have the server forget the regions, remove them and close the connection."""
-        for name in self._names:
-            try:
-                self._forget(name, HEALTH_TIMEOUT_S)
-            except grpc.RpcError:
-                break  # the server is away, and its knowledge with it
-        self._inputs.close()
-        self._outputs.close()
-        self._client.close()
-
-    def _register(self, within_s: float) -> None:
         try:
             for name in self._names:
-                self._forget(name, within_s)
-                region = protocol.SystemSharedMemoryRegisterRequest(
-                    name=name, key=f"/{name}", offset=0, byte_size=self._bytes
-                )
-                self._tell(region, timeout=within_s)
-        except grpc.RpcError as error:
-            raise wire.failure(error, self._url, "shared memory") from error
+                self._ask(name, "unregister", {}, Deadline.after(HEALTH_TIMEOUT_S))
+        except ServiceError:
+            pass  # the server is away, and its knowledge with it
+        finally:
+            self._in.close()
+            self._out.close()
+            super().close()
 
-    def _forget(self, name: str, within_s: float) -> None:
-        self._untell(protocol.SystemSharedMemoryUnregisterRequest(name=name), timeout=within_s)
+    def _register(self, deadline: Deadline) -> None:
+        for name in self._names:
+            self._ask(name, "unregister", {}, deadline)
+            region = {"key": f"/{name}", "offset": 0, "byte_size": self._region_bytes}
+            self._ask(name, "register", region, deadline)
 
-    def _place_inputs(self, call: Call) -> list[Any]:
-        tensors, at = [], 0
+    def _ask(self, name: str, what: str, asked: Mapping[str, Any], deadline: Deadline) -> None:
+        self.post(f"/v2/systemsharedmemory/region/{name}/{what}", asked, deadline, "shared memory")
+
+    def _inputs(self, call: Call) -> tuple[list[Any], list[bytes]]:
+        described, at = [], 0
         for name, value in call.inputs.items():
-            if at + value.nbytes > self._bytes:
+            if at + value.nbytes > self._region_bytes:
                 raise ValueError(
-                    f"the inputs of model '{call.model}' do not fit the shared memory of {self._bytes / 2**20:.1f} "
-                    "MiB. Send less at once, or make it larger: option region_mib of the connection"
+                    f"the inputs of model '{call.model}' do not fit the shared memory of "
+                    f"{self._region_bytes / 2**20:.1f} MiB. Send less at once, or make it larger: option region_mib "
+                    "of the connection"
                 )
-            place = self._inputs.bytes[at : at + value.nbytes].view(value.dtype).reshape(value.shape)
+            place = self._in.bytes[at : at + value.nbytes].view(value.dtype).reshape(value.shape)
             np.copyto(place, value)
-            tensors.append(_placed(wire.input_tensor(name, value), self._names[0], value.nbytes, at))
+            described.append(tensor(name, value, **_placed(self._names[0], value.nbytes, at)))
             at += -(-value.nbytes // _ALIGN) * _ALIGN
-        return tensors
+        return described, []
 
-    def _place_outputs(self, call: Call) -> list[Any]:
+    def _outputs(self, call: Call) -> list[Any]:
         """An equal share of the region for each output: how large it will be only the server knows."""
-        share = self._bytes // len(call.outputs) // _ALIGN * _ALIGN
+        share = self._share(call)
         return [
-            _placed(wire.output_tensor(name), self._names[1], share, index * share)
+            {"name": name, "parameters": _placed(self._names[1], share, index * share)}
             for index, name in enumerate(call.outputs)
         ]
 
-    def _take(self, response: Any, call: Call, reply: Reply) -> None:
-        found = {tensor.name: tensor for tensor in response.outputs}
-        share = self._bytes // len(call.outputs) // _ALIGN * _ALIGN
-        for index, name in enumerate(call.outputs):
-            output = found.get(name)
-            if output is None:
-                raise ServiceFailedError(f"Triton at {self._url} answered '{call.model}' without output '{name}'")
-            dtype = np.dtype(wire.dtype(output))
-            size = math.prod(output.shape) * dtype.itemsize
-            view = self._outputs.bytes[index * share : index * share + size].view(dtype)
-            # A copy, since the next call of this channel overwrites the region.
-            reply.outputs[name] = view.reshape(tuple(output.shape)).copy()
+    def _array(self, call: Call, index: int, given: Mapping[str, Any], packed: memoryview) -> npt.NDArray[Any]:
+        dtype, start = np.dtype(wire.array_type(given["datatype"])), index * self._share(call)
+        view = self._out.bytes[start : start + math.prod(given["shape"]) * dtype.itemsize].view(dtype)
+        # A copy, since the next call of this channel overwrites the region.
+        return view.reshape(given["shape"]).copy()
+
+    def _share(self, call: Call) -> int:
+        return self._region_bytes // len(call.outputs) // _ALIGN * _ALIGN
 
 
-def _placed(tensor: Any, region: str, size: int, offset: int) -> Any:
-    """A tensor whose bytes lie in a region, not in the message."""
-    tensor.parameters["shared_memory_region"].string_param = region
-    tensor.parameters["shared_memory_byte_size"].int64_param = size
-    if offset:
-        tensor.parameters["shared_memory_offset"].int64_param = offset
-    return tensor
+def _placed(region: str, size: int, offset: int) -> dict[str, Any]:
+    """What says that a tensor's bytes lie in a region, not in the message."""
+    return {
+        "shared_memory_region": region,
+        "shared_memory_byte_size": size,
+        **({"shared_memory_offset": offset} if offset else {}),
+    }
 
 
 class SharedConnection(PooledConnection):

@@ -180,13 +180,8 @@ def take(response: Any, call: Call, url: str, reply: Reply) -> None:
 
 def array(datatype: str, shape: Sequence[int], packed: bytes | memoryview) -> npt.NDArray[Any]:
     """The array that a tensor's bytes are, by Triton's name of its type; it looks at them and is read only."""
-    flat = deserialize_bytes_tensor(packed) if datatype == _BYTES else np.frombuffer(packed, _array_type(datatype))
+    flat = deserialize_bytes_tensor(packed) if datatype == _BYTES else np.frombuffer(packed, array_type(datatype))
     return flat.reshape(tuple(shape))
-
-
-def dtype(tensor: Any) -> npt.DTypeLike:
-    """The array type of an answer's tensor."""
-    return _array_type(tensor.datatype)
 
 
 def content(value: npt.NDArray[Any]) -> bytes:
@@ -198,7 +193,8 @@ def content(value: npt.NDArray[Any]) -> bytes:
 
 
 @cache
-def _array_type(name: str) -> npt.DTypeLike:
+def array_type(name: str) -> npt.DTypeLike:
+    """The array type that Triton has that name for."""
     return triton_to_np_dtype(name)  # type: ignore[no-any-return]
 
 
