@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 LABELS = ["<blk>", "<space>", "'", *"abcdefghijklmnopqrstuvwxyz"]
 WINDOW, SHIFT = 895, 384
 RUNGS = "".join(
-    f'{form} = "model.onnx"\n' for form in ("plain", "fp16-autocast", "int8-qdq", "int8-dynamic", "int8-static")
+    f'{form} = "model.onnx"\n'
+    for form in ("plain", "fp16-autocast", "int8-qdq", "int8-balanced", "int8-dynamic", "int8-static")
 )
 CARD = f"""\
 family = "ctc"

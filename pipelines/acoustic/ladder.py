@@ -41,6 +41,15 @@ class Int8Qdq(_Rung):
     precision = "int8-qdq"
 
 
+class Int8Balanced(_Rung):
+    """`acoustic/ort@int8-balanced`."""
+
+    id = "acoustic/ort@int8-balanced"
+    summary = "INT8 with scales found while running: channels in balance, weights that no CPU saturates"
+    precision = "int8-balanced"
+    saturates = False
+
+
 class Int8Dynamic(_Rung):
     """`acoustic/ort@int8-dynamic`."""
 

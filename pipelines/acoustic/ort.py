@@ -155,10 +155,14 @@ class OrtVariant(Variant):
     """Which step graph an attention decoder runs."""
     decoder: ClassVar[str | None] = None
     """The precision of the attention decoder, where it is not the encoder's."""
+    saturates: ClassVar[bool] = True
+    """Whether ONNX Runtime's quick integer products could be wrong with its weights."""
 
     @classmethod
     @contextmanager
     def _open_impl(cls, context: Context, options: OrtOptions) -> Iterator[EncoderDecoderModel | AcousticModel]:
+        if not cls.saturates and options.exact_int8 is None:
+            options = options.model_copy(update={"exact_int8": False})
         if family(context.folder) == "ctc":
             with open_ctc(context, cls.precision, options) as model:
                 yield model

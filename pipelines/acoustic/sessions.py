@@ -22,8 +22,9 @@ class SessionOptions(BaseModel):
         optimization: How far graphs are rewritten when they are loaded.
         arena: Whether memory for intermediate values comes from an arena that is kept.
         memory_pattern: Whether the sizes of one run are planned for the next.
-        exact_int8: Whether integer products are exact on CPUs without VNNI, too. ONNX Runtime's quick way there adds
-            pairs of products of 8 bits in 16, which saturate: values are wrong by half, words by points.
+        exact_int8: Whether integer products are exact on CPUs without VNNI, too; `None` for yes, unless the form's
+            weights cannot saturate. ONNX Runtime's quick way there adds pairs of products of 8 bits in 16, which
+            saturate: values are wrong by half, words by points.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +33,7 @@ class SessionOptions(BaseModel):
     optimization: Literal["all", "extended", "basic", "disable_all"] = "all"
     arena: bool = True
     memory_pattern: bool = True
-    exact_int8: bool = True
+    exact_int8: bool | None = None
 
 
 def open_session(path: Path, threads: int, chosen: SessionOptions | None = None) -> Any:
@@ -56,7 +57,7 @@ def open_session(path: Path, threads: int, chosen: SessionOptions | None = None)
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     spin = threads > 1 if chosen.spin is None else chosen.spin
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
-    options.add_session_config_entry(EXACT_INT8, str(int(chosen.exact_int8)))
+    options.add_session_config_entry(EXACT_INT8, str(int(chosen.exact_int8 is not False)))
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:

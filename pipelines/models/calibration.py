@@ -2,6 +2,9 @@
 
 The result is a file beside the weights, so that a build needs no speech; it is used only for the weights that it was
 made for.
+
+Of the form whose scales are found while running it says which products have a scale for each row, and which stay FP32:
+as few multiplications as bring it near enough.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines.errors import AmiraError
 from pipelines.models import native
+from pipelines.models.dynamic import dynamic_linear
 from pipelines.models.forms import Forms
-from pipelines.models.graph import float_linear
+from pipelines.models.graph import LinearWriter, float_linear
 from pipelines.models.hear import Listener
 from pipelines.models.moonshine import WIDTH, Float32, Linear, WeightSource
 from pipelines.models.qdq import NORM_OF, STEM_NORM, STEM_PRODUCT, SmoothedWeights, balance, qdq_linear
@@ -31,6 +35,12 @@ LEFT_OUT_SHARE = 0.1
 """A product stays FP32 where it alone moves the output by more than this share of what all of them do together."""
 ENOUGH = 1e-3
 """Divergence of all together below which nothing more is left out."""
+ENOUGH_DYNAMIC = 6e-4
+"""The same for scales that are found while running; what is left out then costs half of its speed."""
+ROW_COST = 100
+"""Multiplications that finding a row's scale costs for each input: three passes over it."""
+Way = Literal["tensor", "row", "float32"]
+"""One scale for the whole of a product's input, one for each row, or no INT8."""
 Rule = Literal["entropy", "percentile", "largest"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 Progress = Callable[[str], None]
@@ -48,6 +58,22 @@ class Distance(BaseModel):
     flipped: float
 
 
+class Dynamic(BaseModel):
+    """What becomes of each product where scales are found while running.
+
+    Attributes:
+        ways: Product to what becomes of it.
+        sweep: Way to product to its distance alone.
+        together: `all` with one scale for each tensor, and `chosen`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ways: dict[str, Way]
+    sweep: dict[Way, dict[str, Distance]]
+    together: dict[str, Distance]
+
+
 class Calibration(BaseModel):
     """What calibrating found.
 
@@ -63,6 +89,7 @@ class Calibration(BaseModel):
         sweep: Each product alone in INT8.
         native: Ranges by ONNX Runtime's own calibrator, for `int8-static`.
         together: Each rule with all products in INT8, and `chosen`: the rule and products that are used.
+        dynamic: The same where scales are found while running.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +105,7 @@ class Calibration(BaseModel):
     native: native.Ranges
     sweep: dict[Rule, dict[str, Distance]]
     together: dict[str, Distance]
+    dynamic: Dynamic
 
     def weights(self, forms: Forms) -> WeightSource:
         """The model's weights in balance."""
@@ -87,6 +115,10 @@ class Calibration(BaseModel):
     def graph(self, forms: Forms) -> Any:
         """The Q/DQ form."""
         return forms.write(self.weights(forms), qdq_linear(self.chosen(), self.float32), plain=True)
+
+    def balanced(self, forms: Forms) -> Any:
+        """The form whose scales are found while running."""
+        return forms.write(self.weights(forms), ways_linear(self.dynamic.ways))
 
     def chosen(self) -> dict[str, float]:
         """Product to its range."""
@@ -154,6 +186,12 @@ def calibrate(forms: Forms, corpus: str, clips: Sequence[Float32], progress: Pro
         float32 += worst
         now = distance({name: value for name, value in best.items() if name not in float32})
         progress(f"{forms.name}: without {', '.join(worst)} all together move it by {now.divergence:.3g}")
+    dynamic = _dynamic(
+        forms,
+        products,
+        lambda ways: compare(reference, _said(forms, forms.write(weights, ways_linear(ways)), held_out)),
+        progress,
+    )
     progress(f"{forms.name}: ranges for ONNX Runtime's own form")
     return Calibration(
         sources=dict(forms.sources),
@@ -167,6 +205,61 @@ def calibrate(forms: Forms, corpus: str, clips: Sequence[Float32], progress: Pro
         native=native.static_ranges(forms, heard),
         sweep=sweep,
         together={**together, "chosen": now},
+        dynamic=dynamic,
+    )
+
+
+def _dynamic(
+    forms: Forms, products: Mapping[str, Linear], distance: Callable[[Mapping[str, Way]], Distance], progress: Progress
+) -> Dynamic:
+    """Change the way of one product after the other until all together are near enough."""
+    exact: dict[str, Way] = dict.fromkeys(products, "float32")
+    sweep: dict[Way, dict[str, Distance]] = {"tensor": {}, "row": {}}
+    for name in products:
+        for way, found in sweep.items():
+            found[name] = distance({**exact, name: way})
+        told = ", ".join(f"{found[name].divergence:.3g} ({way})" for way, found in sweep.items())
+        progress(f"{forms.name}: {name} alone, scales found while running, moves the output by {told}")
+    alone = {way: {name: each.divergence for name, each in found.items()} for way, found in sweep.items()}
+    ways: dict[str, Way] = dict.fromkeys(products, "tensor")
+    together = {"all": distance(ways)}
+    now = together["all"]
+    while now.divergence > ENOUGH_DYNAMIC and (change := worthwhile(products, alone, ways)):
+        name, way = change
+        ways[name] = way
+        now = distance(ways)
+        progress(f"{forms.name}: with {name} in {way}, all together move it by {now.divergence:.3g}")
+    return Dynamic(ways=ways, sweep=sweep, together={**together, "chosen": now})
+
+
+def worthwhile(
+    products: Mapping[str, Linear], alone: Mapping[Way, Mapping[str, float]], ways: Mapping[str, Way]
+) -> tuple[str, Way] | None:
+    """The change of one product's way that lessens divergence most for the multiplications that it costs.
+
+    Args:
+        products: The matrices.
+        alone: Way to product to its divergence alone.
+        ways: What is chosen so far.
+
+    Returns:
+        Product and way; `None` where nothing lessens it.
+    """
+    worth: dict[tuple[str, Way], float] = {}
+    for name, matrix in products.items():
+        inputs, outputs = matrix.value.shape
+        now = alone[ways[name]][name] if ways[name] != "float32" else 0.0
+        worth[name, "float32"] = now / (inputs * outputs / 2)
+        if ways[name] == "tensor":
+            worth[name, "row"] = (now - alone["row"][name]) / (inputs * ROW_COST)
+    best = max(worth, key=lambda change: worth[change])
+    return best if worth[best] > 0 else None
+
+
+def ways_linear(ways: Mapping[str, Way]) -> LinearWriter:
+    """Writes each product in its way."""
+    return dynamic_linear(
+        [name for name, way in ways.items() if way == "float32"], [name for name, way in ways.items() if way == "row"]
     )
 
 

@@ -1,7 +1,8 @@
 """One model, all its precisions: the ladder that starts from one plain FP32 graph.
 
 `plain` is in ONNX's own operators and is what the others come from: `fp16` keeps norms, softmax and the residual stream
-in FP32 (`half.py`), `int8-qdq` has calibrated scales (`calibration.py`). Its rivals, built where asked for, are
+in FP32 (`half.py`), `int8-qdq` has calibrated scales (`calibration.py`), `int8-balanced` finds them while running
+(`dynamic.py`). Its rivals, built where asked for, are
 `fp16-autocast` by NVIDIA ModelOpt and ONNX Runtime's own `int8-dynamic` and `int8-static`. Beside the ladder stand
 `fp32` and `int8`, with ONNX Runtime's operators, for the CPU.
 """
@@ -20,7 +21,7 @@ from pipelines.models.moonshine import Linear, Weights, WeightSource
 PRECISIONS: Mapping[str, tuple[str, ...]] = {
     "fp32": ("fp32", "plain"),
     "fp16": ("fp16",),
-    "int8": ("int8", "int8-qdq"),
+    "int8": ("int8", "int8-qdq", "int8-balanced"),
     "fp16-autocast": ("fp16-autocast",),
     "int8-ort": ("int8-dynamic", "int8-static"),
 }
@@ -33,6 +34,7 @@ ABOUT = {
     "fp16-autocast": "FP16 by NVIDIA ModelOpt's AutoCast",
     "int8": "int8 weights, 8-bit activations rounded while running",
     "int8-qdq": "INT8 as explicit Q/DQ with calibrated scales, ONNX's own operators",
+    "int8-balanced": "INT8 with scales found while running, channels in balance, weights that no CPU saturates",
     "int8-dynamic": "INT8 by ONNX Runtime's dynamic quantisation",
     "int8-static": "INT8 by ONNX Runtime's static quantisation",
 }

@@ -65,9 +65,10 @@ def writers(
         missing["fp16-autocast"] = "NVIDIA ModelOpt is not installed: pip install 'amira-asr[autocast]'"
     if found is None:
         reason = f"has no calibration for these weights: amira models calibrate {forms.name}"
-        missing |= {"int8-qdq": reason, "int8-static": reason}
+        missing |= {"int8-qdq": reason, "int8-balanced": reason, "int8-static": reason}
     else:
         every["int8-qdq"] = lambda: found.graph(forms)
+        every["int8-balanced"] = lambda: found.balanced(forms)
         every["int8-static"] = lambda: native.static_model(plain(), forms.products(), found.native)
     wanted = [form for precision in asked for form in PRECISIONS[precision]]
     for form in wanted:

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.errors import AmiraError
 from pipelines.models import calibration, native
-from pipelines.models.calibration import Distance, calibrate, sensitive
+from pipelines.models.calibration import Distance, calibrate, sensitive, worthwhile
 from pipelines.models.forms import Forms
 from pipelines.models.graph import GraphWriter, float_linear, tensor
 from pipelines.models.ladder import precisions, writers
@@ -84,6 +84,8 @@ def test_balance_changes_no_fp32_result() -> None:
 def test_calibrated_int8_is_near_fp32_and_is_stored_for_its_weights_alone(tmp_path: Path) -> None:
     found = calibrate(FORMS, "noise", CLIPS, lambda text: None)
     assert set(found.rules) == {"layers.0.mlp.fc1.MatMul", "layers.0.mlp.fc2.MatMul"}
+    assert set(found.dynamic.ways) == set(found.rules)
+    assert found.dynamic.together["chosen"].divergence <= found.dynamic.together["all"].divergence < 0.05
     assert found.together["chosen"].divergence <= found.together["all"].divergence < 0.05
     path = tmp_path / calibration.FILE
     path.write_text(found.model_dump_json(), "utf-8")
@@ -91,9 +93,11 @@ def test_calibrated_int8_is_near_fp32_and_is_stored_for_its_weights_alone(tmp_pa
     assert calibration.read(path, replace(FORMS, sources={"weights": "2"})) is None
     expected = run(write(Weights(), float_linear), CLIPS[0])
     made = writers(FORMS, ("fp32", "fp16", "int8", "int8-ort"), path, lambda text: None)
-    for form in ("plain", "fp16", "int8-qdq", "int8-dynamic", "int8-static"):
+    for form in ("plain", "fp16", "int8-qdq", "int8-balanced", "int8-dynamic", "int8-static"):
         model = made[form]()
-        assert form in ("int8-dynamic", "int8-static") or {node.domain for node in model.graph.node} == {""}
+        assert form in ("int8-dynamic", "int8-static", "int8-balanced") or {
+            node.domain for node in model.graph.node
+        } == {""}
         assert np.abs(run(model, CLIPS[0]) - expected).mean() < 0.05, form
     path.write_text("{}", "utf-8")
     with pytest.raises(AmiraError, match="amira models calibrate small"):
@@ -103,7 +107,7 @@ def test_calibrated_int8_is_near_fp32_and_is_stored_for_its_weights_alone(tmp_pa
 def test_without_a_calibration_int8_is_left_out_and_a_rival_refused(tmp_path: Path) -> None:
     said: list[str] = []
     made = writers(FORMS, ("fp32", "int8"), tmp_path / "none.json", said.append)
-    assert "int8-qdq" not in made
+    assert not {"int8-qdq", "int8-balanced"} & set(made)
     assert "amira models calibrate small" in said[0]
     with pytest.raises(AmiraError, match="int8-static cannot be built"):
         writers(FORMS, ("int8-ort",), tmp_path / "none.json", said.append)
@@ -122,6 +126,18 @@ def test_products_that_make_much_of_the_whole_are_left_out_until_it_is_little() 
     assert sensitive(alone, (), Distance(divergence=0.06, flipped=0)) == ("a",)
     assert sensitive(alone, ("a",), Distance(divergence=0.003, flipped=0)) == ("b",)
     assert sensitive(alone, ("a", "b"), Distance(divergence=1e-4, flipped=0)) == ()
+
+
+def test_what_costs_least_for_what_it_brings_is_changed_first() -> None:
+    products = {
+        "small": quantized("small", np.ones((400, 10), np.float32)),
+        "large": quantized("large", np.ones((400, 4_000), np.float32)),
+    }
+    alone = {"tensor": {"small": 0.01, "large": 1.0}, "row": {"small": 0.01, "large": 0.2}}
+    assert worthwhile(products, alone, {"small": "tensor", "large": "tensor"}) == ("large", "row")
+    assert worthwhile(products, alone, {"small": "tensor", "large": "row"}) == ("small", "float32")
+    assert worthwhile(products, alone, {"small": "float32", "large": "row"}) == ("large", "float32")
+    assert worthwhile(products, alone, {"small": "float32", "large": "float32"}) is None
 
 
 def test_a_product_without_a_range_stays_as_it_is() -> None:
