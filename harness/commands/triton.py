@@ -48,15 +48,19 @@ def start(
     from pipelines.triton import daemon
     from pipelines.triton import repository as repositories
     from pipelines.triton.process import Ports, free_ports
+    from pipelines.triton.variants import HTTP_URL_VARIABLE, URL_VARIABLE
 
     free = free_ports()
     ports = Ports(grpc_port or free.grpc, http_port or free.http, metrics_port or free.metrics)
     folder = _folder(repository)
     models = tuple(model or repositories.servable(folder))
     state = daemon.start(folder, models, ports, config)
-    say(f"Triton serves {', '.join(models)} at {state.url}; use it with: export AMIRA_TRITON_URL={state.url}")
+    say(
+        f"Triton serves {', '.join(models)} at {state.url} by gRPC and {state.http_url} by HTTP; use it with: "
+        f"export {URL_VARIABLE}={state.url} {HTTP_URL_VARIABLE}={state.http_url}"
+    )
     if json:
-        print_json({**asdict(state), "url": state.url})
+        print_json({**asdict(state), "url": state.url, "http_url": state.http_url})
 
 
 @app.command()

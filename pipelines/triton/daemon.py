@@ -52,6 +52,11 @@ class State:
         """The gRPC endpoint."""
         return f"127.0.0.1:{self.ports.grpc}"
 
+    @property
+    def http_url(self) -> str:
+        """The HTTP endpoint."""
+        return f"127.0.0.1:{self.ports.http}"
+
 
 def log_file() -> Path:
     """What the background server printed last."""
