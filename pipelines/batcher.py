@@ -89,7 +89,7 @@ class Batcher:
                 chunks.append(chunk)
         if not looking:
             return 0
-        batch = np.stack(chunks)
+        batch = np.concatenate(chunks).reshape(len(chunks), -1)
         probabilities = self._detector.probabilities([session.detector_state for session in looking], batch)
         samples = batch.astype(np.float32)
         energies = np.einsum("ij,ij->i", samples, samples)

@@ -8,12 +8,13 @@ many sessions, runs them together, and hands the results back. A session is used
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.agreement import Agreement
 from pipelines.audio.endpoint import Cause, Ended, Endpointer, EndpointRules, Started
-from pipelines.audio.ring import Int16, SampleRing
+from pipelines.audio.ring import Held, Int16, SampleRing
 from pipelines.contracts import SAMPLE_RATE, Hypotheses, Partial, Word
 from pipelines.first_pass import FirstPass, Partials, Regrow
 
@@ -40,7 +41,7 @@ class SessionSettings:
     first_segment: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PartialEvent:
     """The running segment says `partial` so far; see the protocol for the times."""
 
@@ -115,14 +116,16 @@ class _Segment:
 class Session:
     """See the module."""
 
-    def __init__(self, settings: SessionSettings, detector_state: Any, chunk_samples: int, partials: Partials) -> None:
+    def __init__(
+        self, settings: SessionSettings, detector_state: Any, chunk_samples: int, partials: Partials, held: Held
+    ) -> None:
         self.detector_state = detector_state
         self._settings = settings
         self._chunk = chunk_samples
         self._first_pass: FirstPass | None = partials.first_pass
         self._regrow: Regrow | None = partials.regrow if settings.partials else None
         rules = settings.rules
-        self._ring = SampleRing(rules.longest + rules.silence + 2 * rules.pad + 2 * settings.backlog)
+        self._ring = SampleRing(rules.longest + rules.silence + 2 * rules.pad + 2 * settings.backlog, held)
         self._endpointer = Endpointer(rules)
         self._looked = 0  # samples that the detector has seen
         self._arrivals: deque[tuple[int, int]] = deque()
@@ -146,8 +149,9 @@ class Session:
             OverflowError: More than the backlog holds: the caller did not heed `backlog_full`.
         """
         if len(samples):
-            self._ring.append(samples)
-            self._arrivals.append((self._ring.stop, arrived_ns))
+            ring = self._ring
+            ring.append(samples)
+            self._arrivals.append((ring.stop, arrived_ns))
 
     def flush(self, arrived_ns: int) -> None:
         """End the running segment here."""
@@ -165,39 +169,39 @@ class Session:
     @property
     def backlog_full(self) -> bool:
         """Whether the client should be held back."""
-        return self.backlog >= self._settings.backlog
+        return self._ring.stop - self._looked >= self._settings.backlog
 
     @property
     def ready(self) -> bool:
         """Whether another round may find work here."""
-        if len(self._unsettled) < MAX_UNSETTLED and (self._marks or self._ring.stop - self._looked >= self._chunk):
+        if (self._marks or self._ring.stop - self._looked >= self._chunk) and len(self._unsettled) < MAX_UNSETTLED:
             return True
         if self._first_pass is None or not self._hearing:
             return False
         segment = self._hearing[0]
-        return segment.end is not None or self._hearable - segment.fed >= self._first_pass.chunk_samples
-
-    @property
-    def buffered_bytes(self) -> int:
-        """Memory that its audio takes."""
-        return self._ring.nbytes
+        if segment.end is not None:
+            return True
+        chunk, received = self._first_pass.chunk_samples, self._ring.stop - segment.fed
+        return received >= chunk and self._hearable() - segment.fed >= chunk
 
     # Work for the detector.
 
     def detection_chunk(self) -> Int16 | None:
         """The next chunk for the detector, int16 (chunk_samples,), if there is one and it may be looked at."""
         while len(self._unsettled) < MAX_UNSETTLED:
-            limit = self._marks[0][0] if self._marks else self._ring.stop
-            if self._looked + self._chunk <= limit:
-                return self._ring.read(self._looked, self._looked + self._chunk)
-            if not self._marks:
+            marks, ring, start = self._marks, self._ring, self._looked
+            stop = start + self._chunk
+            if stop <= (marks[0][0] if marks else ring.stop):
+                return ring.read(start, stop)
+            if not marks:
                 return None
             self._reach_mark()
         return None
 
     def detected(self, probability: float, energy: float) -> None:
         """The detector's answer for that chunk."""
-        start, stop = self._looked, self._looked + self._chunk
+        start = self._looked
+        stop = start + self._chunk
         self._look(stop)
         for change in self._endpointer.update(probability, energy, start, stop):
             self._change(change, stop, self._arrived_ns)
@@ -207,10 +211,13 @@ class Session:
 
     def _look(self, stop: int) -> None:
         self._looked = stop
-        while self._arrivals and self._arrivals[0][0] < stop:
-            self._arrivals.popleft()
-        if self._arrivals:
-            self._arrived_ns = self._arrivals[0][1]
+        arrivals = self._arrivals
+        while arrivals:
+            reached, at_ns = arrivals[0]
+            if reached >= stop:
+                self._arrived_ns = at_ns
+                return
+            arrivals.popleft()
 
     def _reach_mark(self) -> None:
         position, cause, arrived_ns = self._marks.popleft()
@@ -257,8 +264,10 @@ class Session:
         return segment
 
     def _forget(self) -> None:
-        needed = self._looked - self._settings.rules.pad
         wanted = self._endpointer.needed_from
+        if wanted is not None and wanted <= self._ring.start:
+            return
+        needed = self._looked - self._settings.rules.pad
         if wanted is not None:
             needed = min(needed, wanted)
         if self._hearing and self._hearing[0].end is None:
@@ -272,14 +281,13 @@ class Session:
         first_pass = self._first_pass
         while first_pass is not None and self._hearing:
             segment = self._hearing[0]
-            chunk = first_pass.chunk_samples
-            stop = self._hearable if segment.end is None else segment.end
-            available = stop - segment.fed
-            if available >= chunk or (segment.end is not None and available > 0):
+            start, end, chunk = segment.fed, segment.end, first_pass.chunk_samples
+            available = (self._hearable() if end is None else end) - start
+            if available >= chunk or (end is not None and available > 0):
                 if segment.state is None:
                     segment.state = first_pass.open()
-                return segment.state, self._audio(segment, segment.fed, segment.fed + min(available, chunk))
-            if segment.end is None:
+                return segment.state, self._audio(segment, start, start + min(available, chunk))
+            if end is None:
                 return None
             self._hearing.popleft()
             self._heard(first_pass, segment)
@@ -290,25 +298,33 @@ class Session:
         segment, first_pass = self._hearing[0], self._first_pass
         if first_pass is None:
             raise RuntimeError("there is no first pass that could have understood anything")
-        stop = self._hearable if segment.end is None else segment.end
-        segment.fed = min(segment.fed + first_pass.chunk_samples, stop)
-        if segment.end is None and segment.fed > self._endpointer.resumed_at:  # what was left out of a pause is late
-            self._say_partial(segment, partial, segment.fed, self._arrival(segment.fed))
+        fed, end = segment.fed + first_pass.chunk_samples, segment.end
+        if end is not None:
+            segment.fed = min(fed, end)
+            return
+        segment.fed = fed
+        if fed > self._endpointer.resumed_at:  # what was left out of a pause is late
+            self._say_partial(segment, partial, fed)
 
-    @property
     def _hearable(self) -> int:
         """How far the first pass may hear a segment that goes on: it need not wait for the detector's chunk to fill.
 
         A pause is heard as far as it would belong to the segment; the rest of it only if speech goes on.
         """
-        received = self._marks[0][0] if self._marks else self._ring.stop
-        stop = max(self._looked, min(received, self._looked + self._chunk))
+        stop, looked = self._marks[0][0] if self._marks else self._ring.stop, self._looked
+        if stop > looked + self._chunk:
+            stop = looked + self._chunk
+        elif stop < looked:
+            stop = looked
         wanted = self._endpointer.wanted_until
-        return stop if wanted is None else min(stop, wanted)
+        return stop if wanted is None or wanted > stop else wanted
 
     def _arrival(self, position: int) -> int:
         """When the audio before `position` had arrived."""
-        return next((at_ns for stop, at_ns in self._arrivals if stop >= position), self._arrived_ns)
+        for stop, at_ns in self._arrivals:
+            if stop >= position:
+                return at_ns
+        return self._arrived_ns
 
     def hear_again(self) -> None:
         """The first pass lost the state of the running segment: hear it again from its start."""
@@ -340,9 +356,11 @@ class Session:
         pcm = self._ring.read(segment.start, stop).tobytes()
         self._jobs.append(Job(pcm, False, None, self._arrived_ns, segment))
 
-    def take_jobs(self) -> list[Job]:
+    def take_jobs(self) -> Sequence[Job]:
         """The jobs that came up since the last call."""
-        jobs, self._jobs = self._jobs, []
+        jobs = self._jobs
+        if jobs:
+            self._jobs = []
         return jobs
 
     def recognised(self, job: Job, hypotheses: Hypotheses) -> None:
@@ -361,9 +379,11 @@ class Session:
 
     # Output.
 
-    def take_events(self) -> list[PartialEvent | FinalEvent]:
+    def take_events(self) -> Sequence[PartialEvent | FinalEvent]:
         """What is to be said since the last call, in order."""
-        events, self._events = self._events, []
+        events = self._events
+        if events:
+            self._events = []
         return events
 
     def close(self) -> None:
@@ -373,11 +393,14 @@ class Session:
                 self._first_pass.close(segment.state)
                 segment.state = None
         self._hearing.clear()
+        self._ring.close()
 
-    def _say_partial(self, segment: _Segment, partial: Partial, stop: int, arrived_ns: int) -> None:
+    def _say_partial(self, segment: _Segment, partial: Partial, stop: int, arrived_ns: int | None = None) -> None:
         if not self._settings.partials or partial == segment.last or not partial.text:
             return
         segment.last = partial
+        if arrived_ns is None:
+            arrived_ns = self._arrival(stop)
         event = PartialEvent(segment.number, partial, self._ms(segment.start), self._ms(stop), arrived_ns)
         self._events.append(event)
 

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 _decoder = msgspec.json.Decoder(messages.ClientMessage)
 _encoder = msgspec.json.Encoder()
 
+_TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 WAITING, OPEN, FINISHING, ENDED = range(4)
 """Where a connection is: before `start`, in its session, after `finish`, and after its last message."""
 CLOSE_TIMEOUT_S = 2.0
@@ -74,6 +75,13 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """A frame came."""
         kind = frame.msg_type
+        if kind == _BINARY and self.state == OPEN and frame.fin and self._fragments is None:
+            self.heard_ns = perf_counter_ns()
+            try:
+                self._audio(frame.get_payload_as_bytes())  # the usual way, without a detour
+            except Refusal as refusal:
+                self.failed(refusal.code, str(refusal))
+            return
         if kind == WSMsgType.CLOSE:
             if self.state != ENDED:
                 transport.send_close(frame.get_close_code())
@@ -204,15 +212,16 @@ class Connection(WSListener):
         stream = self._stream
         if stream is None:
             raise Refusal("bad_order", 'audio came before \'start\'; send {"type": "start", ...} first')
-        gateway = self._gateway
-        gateway.engine.audio(stream, data)
-        limits = gateway.settings.limits
-        audio_s = stream.received / stream.bytes_per_s
-        if audio_s * 1_000 > limits.max_session_ms:
+        gateway, limits = self._gateway, self._gateway.settings.limits
+        if len(data) > limits.max_message_bytes:
+            self._check_size(len(data))
+        gateway.engine.audio(stream, data, self.heard_ns)
+        audio_ms = stream.received * 1_000 / stream.bytes_per_s
+        if audio_ms > limits.max_session_ms:
             raise Refusal(
                 "session_too_long", f"the session has more than {limits.max_session_ms} ms of audio; open a new one"
             )
-        ahead_ms = audio_s * 1_000 - (self.heard_ns - self.ahead_ns) / 1e6
+        ahead_ms = audio_ms - (self.heard_ns - self.ahead_ns) / 1e6
         if ahead_ms > limits.max_ahead_ms:
             raise Refusal(
                 "too_far_ahead",
@@ -247,24 +256,26 @@ class Connection(WSListener):
         now_ns = perf_counter_ns()
         metrics = self._gateway.metrics
         for event in events:
+            waited_s = (now_ns - event.arrived_ns) / 1e9
             if isinstance(event, FinalEvent):
                 self._latest = None
                 self._send(self._final(event))
-                metrics.latency_final.observe((now_ns - event.arrived_ns) / 1e9)
-                metrics.endpoint_delay_s.observe((now_ns - event.arrived_ns) / 1e9 + event.waited_ms / 1e3)
+                metrics.latency_final.observe(waited_s)
+                metrics.endpoint_delay_s.observe(waited_s + event.waited_ms / 1e3)
             else:
                 self._say(event)
-                metrics.latency_partial.observe((now_ns - event.arrived_ns) / 1e9)
+                metrics.latency_partial.observe(waited_s)
         if finished:
             self._send(Closing(reason="finished", grace_ms=0))
             self._end("finished")
             self._close(1000)
 
     def _say(self, event: PartialEvent) -> None:
+        said = event.partial
         partial = Partial(
             segment=event.segment,
-            text=event.partial.text,
-            stable_chars=event.partial.stable_chars,
+            text=said.text,
+            stable_chars=said.stable_chars,
             start_ms=event.start_ms,
             audio_ms=event.audio_ms,
         )
@@ -343,7 +354,7 @@ class Connection(WSListener):
     def _send(self, message: messages.ServerMessage) -> None:
         transport = self._transport
         if transport is not None and not transport.is_disconnected:
-            transport.send(WSMsgType.TEXT, _encoder.encode(message))
+            transport.send(_TEXT, _encoder.encode(message))
             self._gateway.metrics.sent(message)
 
     def _end(self, outcome: str, message: str = "") -> None:

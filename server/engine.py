@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import Any, Protocol
 
 from pipelines.audio.ingest import Ingest
+from pipelines.audio.ring import Held
 from pipelines.batcher import Batcher, Round
 from pipelines.errors import AmiraError
 from pipelines.resilience import ServiceError
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 32_000
 """A message is taken in pieces of this size, so that a large one does not overrun a session's buffer."""
+PACE_NS = 2_000
+"""A round begins no sooner after the last one than so much for each open stream. Two threads that pass the GIL to and
+fro for each message of thousands of streams spend more time on that than on the messages."""
+MOST = 256
+"""Streams of a round: what more of them need at once does not stay in the CPU's caches. The others come next."""
 MAX_HEARINGS = 6
 """How often the first pass hears a segment again before its session is told that the backend is gone."""
 FIRST_PAUSE_NS = 50_000_000
@@ -105,6 +111,7 @@ class Stream:
         return (self.received - self.drained) / self.bytes_per_s + self.backlog / 16_000
 
 
+_NONE = object()
 Answer = tuple[Listener, str, tuple[Any, ...]]
 Item = tuple[str, Stream | None, Any, int]
 """What is to be done, for which stream (`None`: the end), with what, and when that came."""
@@ -119,6 +126,8 @@ class Engine:
         self._inbox: SimpleQueue[list[Item]] = SimpleQueue()
         self._letter: list[Item] = []  # of this turn of the event loop
         self._streams: set[Stream] = set()
+        self.held = Held()
+        """Memory of all sessions' audio; other threads may read it."""
         self._busy: dict[Stream, None] = {}  # those that may have work, in the order in which they came
         self._answers: list[Answer] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -143,10 +152,10 @@ class Engine:
         """Begin a session; its audio may come before."""
         self._write(("open", stream, None, 0))
 
-    def audio(self, stream: Stream, data: bytes) -> None:
+    def audio(self, stream: Stream, data: bytes, arrived_ns: int) -> None:
         """Audio in the client's encoding."""
         stream.received += len(data)
-        self._write(("audio", stream, data, perf_counter_ns()))
+        self._write(("audio", stream, data, arrived_ns))
 
     def mark(self, stream: Stream, kind: str) -> None:
         """`flush` or `finish`."""
@@ -182,6 +191,7 @@ class Engine:
             # With work at hand take what is there and go on; without, wait.
             if not self._take(self._may_wait_s()):
                 return
+            began_ns = perf_counter_ns()
             try:
                 self._cycle()
             except Exception:  # a bug: it must cost the sessions that it met, not the process
@@ -189,6 +199,9 @@ class Engine:
                 for stream in list(self._busy):
                     self._fail(stream, "internal", "the server failed on this session; it is in its log. Try again")
             self._hand_over()
+            rest_ns = began_ns + PACE_NS * len(self._streams) - perf_counter_ns()
+            if rest_ns > 0 and not self._busy:
+                sleep(rest_ns / 1e9)
 
     def _may_wait_s(self) -> float | None:
         """How long the next message may be waited for: no time where there is work, for ever where there is none."""
@@ -217,14 +230,15 @@ class Engine:
             session = stream.session
             if session is not None and not stream.pending and len(payload) <= PIECE_BYTES and not session.backlog_full:
                 self._push(stream, session, payload, at_ns)  # the usual way, without a detour
-            else:
-                stream.pending += [payload[at : at + PIECE_BYTES] for at in range(0, len(payload), PIECE_BYTES)]
+                self._busy[stream] = None
+                return
+            stream.pending += [payload[at : at + PIECE_BYTES] for at in range(0, len(payload), PIECE_BYTES)]
         elif kind in ("flush", "finish"):
             stream.pending.append(kind)
         elif kind == "open":
             detector = self._recognizer.detector
             partials = (stream.recognizer or self._recognizer).partials
-            stream.session = Session(stream.settings, detector.open(), detector.chunk_samples, partials)
+            stream.session = Session(stream.settings, detector.open(), detector.chunk_samples, partials, self.held)
             self._streams.add(stream)
         elif kind == "settled":
             job, outcome = payload
@@ -251,11 +265,14 @@ class Engine:
 
     def _cycle(self) -> None:
         streams: list[Stream] = []
+        sessions: list[Session] = []
         now_ns = perf_counter_ns()
         for stream in list(self._busy):
             session = stream.session
             if session is None or stream.paused_until_ns > now_ns:
                 continue
+            if len(streams) == MOST:
+                break
             if stream.pending:
                 try:
                     self._pump(stream, session)
@@ -263,29 +280,26 @@ class Engine:
                     self._fail(stream, "bad_audio", str(error))
                     continue
             streams.append(stream)
-        by_session = {stream.session: stream for stream in streams if stream.session is not None}
-        done = self._batcher.round(list(by_session))
+            sessions.append(session)
+        done = self._batcher.round(sessions)
         self._observe(done)
-        if done.heard:
-            for stream in streams:
-                stream.hearings = 0
         for session in done.failed:
-            self._lost(by_session[session], session, done.error)
-        for session, stream in by_session.items():
-            self._collect(stream, session, idle=done.idle)
-
-    def _collect(self, stream: Stream, session: Session, idle: bool) -> None:
-        for job in session.take_jobs():
-            self._submit(stream, job)
-        events = session.take_events()
-        if events:
-            self._answers.append((stream.listener, "said", (events, session.finished)))
-        stream.backlog = backlog = session.backlog
-        if stream.held_back and not stream.pending and backlog * 2 < stream.settings.backlog:
-            stream.held_back = False
-            self._answers.append((stream.listener, "relieved", ()))
-        if idle or not (session.ready or stream.pending):
-            self._busy.pop(stream, None)
+            self._lost(streams[sessions.index(session)], session, done.error)
+        idle, heard, busy, answers = done.idle, done.heard > 0, self._busy, self._answers
+        for stream, session in zip(streams, sessions, strict=True):
+            if heard:
+                stream.hearings = 0
+            for job in session.take_jobs():
+                self._submit(stream, job)
+            events = session.take_events()
+            if events:
+                answers.append((stream.listener, "said", (events, session.finished)))
+            stream.backlog = backlog = session.backlog
+            if stream.held_back and not stream.pending and backlog * 2 < stream.settings.backlog:
+                stream.held_back = False
+                answers.append((stream.listener, "relieved", ()))
+            if busy.pop(stream, _NONE) is None and not idle and (session.ready or stream.pending):
+                busy[stream] = None  # behind those that have waited
 
     def _submit(self, stream: Stream, job: Job) -> None:
         traced = stream.listener.tracing(job) if job.final else None
@@ -369,10 +383,6 @@ class Engine:
         answers, self._answers = self._answers, []
         if answers and self._loop is not None:
             self._loop.call_soon_threadsafe(_deliver, answers)
-
-    def buffered_bytes(self) -> int:
-        """Memory of all sessions' audio; an estimate, read from the event loop."""
-        return sum(stream.session.buffered_bytes for stream in list(self._streams) if stream.session is not None)
 
 
 def _deliver(answers: Sequence[Answer]) -> None:

@@ -37,6 +37,7 @@ class Gateway:
         self._empty = asyncio.Event()
         self._empty.set()
         metrics.ready.set(1)
+        metrics.buffered.set_function(lambda: engine.held.bytes)
 
     @property
     def ready(self) -> bool:
@@ -125,4 +126,3 @@ class Gateway:
             now_ns = perf_counter_ns()
             for connection in list(self._connections):
                 connection.watch(now_ns)
-            self.metrics.buffered.set(self.engine.buffered_bytes())

@@ -8,11 +8,13 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from server.messages import Closing, Error, Final, Partial, Ready, ServerMessage
+from server.tally import Counts, Distributions
 
 LATENCY_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 5, 10)
 COMPUTE_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 BATCHED = ("detector", "first-pass")
+SENT = {kind: kind.__name__.lower() for kind in (Ready, Partial, Final, Error, Closing)}
 RATIO = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -22,8 +24,8 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a time per series that nobody reads, and twice the series
         self.registry = registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
+        for standard in (ProcessCollector, PlatformCollector, GCCollector):
+            standard(registry=registry)
         self.connections = Gauge("connections", "WebSocket connections that are open", registry=registry)
         self.active_streams = Gauge("active_streams", "Sessions that are open", registry=registry)
         self.sessions = Counter(
@@ -34,14 +36,16 @@ class Metrics:
         )
         self.errors = Counter("errors_total", "Errors sent to clients", ["code"], registry=registry)
         self.audio_s = Counter("audio_seconds_total", "Audio received", registry=registry)
-        self.messages = Counter("messages_sent_total", "Messages sent", ["type"], registry=registry)
-        self.latency_s = Histogram(
+        self.messages = Counts("messages_sent", "Messages sent", "type", SENT.values())
+        self.latency_s = Distributions(
             "request_latency_seconds",
             "From the audio that made an answer possible to the answer: partial, final, or a whole HTTP request",
-            ["kind"],
-            buckets=LATENCY_S,
-            registry=registry,
+            "kind",
+            ("partial", "final", "transcribe"),
+            LATENCY_S,
         )
+        for collector in (self.messages, self.latency_s):
+            registry.register(collector)
         self.endpoint_delay_s = Histogram(
             "endpoint_delay_seconds",
             "From the end of a segment's audio to its final",
@@ -79,12 +83,9 @@ class Metrics:
         self.ready = Gauge("ready", "Whether new sessions are taken", registry=registry)
         self.batch_of = {stage: self.batch.labels(stage) for stage in BATCHED}
         self.batch_s = {stage: self.inference_s.labels(stage) for stage in BATCHED}
-        self.latency_partial = self.latency_s.labels("partial")
-        self.latency_final = self.latency_s.labels("final")
-        self._sent = {
-            kind: self.messages.labels(kind.__name__.lower()) for kind in (Ready, Partial, Final, Error, Closing)
-        }
+        self.latency_partial = self.latency_s.of["partial"]
+        self.latency_final = self.latency_s.of["final"]
 
     def sent(self, message: ServerMessage) -> None:
         """Count a message to a client."""
-        self._sent[type(message)].inc()
+        self.messages.of[SENT[type(message)]] += 1

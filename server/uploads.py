@@ -63,7 +63,7 @@ class Uploads:
                 for word in best.words
             ]
         spent_ns = perf_counter_ns() - started_ns
-        self._gateway.metrics.latency_s.labels("transcribe").observe(spent_ns / 1e9)
+        self._gateway.metrics.latency_s.of["transcribe"].observe(spent_ns / 1e9)
         return FileTranscript(name, audio.duration_s, spent_ns / 1e6, tuple(texts), tuple(words))
 
     def _cut(self, data: bytes, name: str) -> tuple[Audio, list[Segment]]:

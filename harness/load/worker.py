@@ -17,6 +17,7 @@ from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
+import uvloop
 
 from amira_client.connection import Connection
 from amira_client.errors import AmiraClientError
@@ -24,6 +25,8 @@ from amira_client.messages import Closing, Error, Final, Finish, Partial, Ready,
 from harness.load.spec import SAMPLE_RATE, Job
 
 FINISH_TIMEOUT_S = 30.0
+TURN_NS = 200_000
+"""After so much sending what has come is read."""
 PARTIAL, FINAL = 0, 1
 
 
@@ -218,18 +221,20 @@ class Stream:
 
 async def run(job: Job, sink: Sink) -> None:
     """Do the job."""
-    audio = np.memmap(job.audio, np.dtype("<i2"), "r")
+    audio = np.asarray(np.memmap(job.audio, np.dtype("<i2"), "r"))  # slices of a memmap itself take microseconds
     streams = [
         Stream(number, offset, job, sink, audio) for number, offset in zip(job.streams, job.offsets, strict=True)
     ]
     heap = [(stream.start_ns, stream.number, stream) for stream in streams]
     heapify(heap)
     never_ns = 1 << 62
+    turned_ns = 0
     while heap[0][0] < never_ns:
         due_ns, number, stream = heap[0]
         wait_ns = due_ns - perf_counter_ns()
         if wait_ns > 0:
             await asyncio.sleep(wait_ns / 1e9)
+            turned_ns = perf_counter_ns()
             continue
         again_ns = stream.act()
         now_ns = perf_counter_ns()
@@ -238,8 +243,9 @@ async def run(job: Job, sink: Sink) -> None:
         elif again_ns <= now_ns:
             again_ns = now_ns + 1_000_000  # it waits for its connection: look again in a millisecond
         heapreplace(heap, (again_ns, number, stream))
-        if again_ns is never_ns or len(heap) < 2 or heap[0][0] <= now_ns:
-            await asyncio.sleep(0)  # answers must be read between two sends
+        if now_ns - turned_ns > TURN_NS:
+            await asyncio.sleep(0)  # answers must be read between sends
+            turned_ns = perf_counter_ns()
     waiting = [session.done.wait() for stream in streams for session in stream.sessions if not stream.slow]
     if waiting:
         await asyncio.wait([asyncio.ensure_future(each) for each in waiting], timeout=FINISH_TIMEOUT_S)
@@ -272,7 +278,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection in the middle would be measured as the server's latency
-    asyncio.run(run(job.model_copy(update={"start_ns": start_ns}), sink))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(job.model_copy(update={"start_ns": start_ns}), sink))
     sink.write(Path(job.output), f"{job.streams[0]:05d}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -93,7 +94,7 @@ class Endpointer:
             return self._start
         return None if self._candidate < 0 else self._padded(self._candidate)
 
-    def update(self, probability: float, energy: float, start: int, stop: int) -> list[Started | Ended]:
+    def update(self, probability: float, energy: float, start: int, stop: int) -> Sequence[Started | Ended]:
         """Take the next chunk.
 
         Args:
@@ -111,10 +112,10 @@ class Endpointer:
             if self._speaking and self._speech_end < start:
                 self.resumed_at = stop
             self._speech_end = stop
-        found: list[Started | Ended] = []
+        found: list[Started | Ended] | tuple[()] = ()
         if not self._speaking:
             if self._candidate >= 0 and self._speech_end - self._candidate >= MIN_SPEECH_SAMPLES:
-                found.append(self._begin(self._padded(self._candidate)))
+                found = [self._begin(self._padded(self._candidate))]
             elif self._candidate >= 0 and stop - self._speech_end >= rules.silence:
                 self._candidate = -1  # a click
             if not self._speaking:
@@ -122,12 +123,13 @@ class Endpointer:
         self._probabilities.append(probability)
         self._energies.append(energy)
         if stop - self._speech_end >= rules.silence:
-            found.append(self._finish(min(self._speech_end + rules.pad, stop), "endpoint"))
-        elif stop - self._start >= rules.longest:
+            return [*found, self._finish(min(self._speech_end + rules.pad, stop), "endpoint")]
+        if stop - self._start >= rules.longest:
             cut = self._cut(stop, stop - start)
-            found += [self._finish(cut, "limit", goes_on=True), self._begin(cut)]
+            ended, started = self._finish(cut, "limit", goes_on=True), self._begin(cut)
             self._candidate = cut
             self._speech_end = max(self._speech_end, cut)
+            return [*found, ended, started]
         return found
 
     def stop(self, position: int, cause: Cause) -> list[Started | Ended]:

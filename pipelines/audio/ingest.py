@@ -12,6 +12,7 @@ from pipelines.contracts import SAMPLE_RATE, Float32
 from pipelines.errors import AmiraError, unknown
 
 MIN_RATE, MAX_RATE = 8_000, 48_000
+_INT16 = np.dtype("<i2")
 
 
 class Ingest(Protocol):
@@ -33,23 +34,23 @@ class Ingest(Protocol):
 class _Whole:
     """Cuts a byte stream at sample borders."""
 
-    __slots__ = ("_rest", "_width")
+    __slots__ = ("_width", "rest")
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self._rest = b""
+        self.rest = b""
 
     def cut(self, data: bytes) -> bytes:
-        if self._rest:
-            data = self._rest + data
+        if self.rest:
+            data = self.rest + data
         odd = len(data) % self._width
-        self._rest = data[len(data) - odd :] if odd else b""
+        self.rest = data[len(data) - odd :] if odd else b""
         return data[: len(data) - odd] if odd else data
 
     def finish(self) -> None:
-        if self._rest:
+        if self.rest:
             raise AmiraError(
-                f"the audio ends {len(self._rest)} bytes into a sample of {self._width}. "
+                f"the audio ends {len(self.rest)} bytes into a sample of {self._width}. "
                 "Check the encoding, and that no message was lost"
             )
 
@@ -64,7 +65,8 @@ class Pcm16:
 
     def push(self, data: bytes) -> Int16:
         """See `Ingest`."""
-        return np.frombuffer(self._whole.cut(data), "<i2")
+        whole = self._whole
+        return np.frombuffer(whole.cut(data) if whole.rest or len(data) & 1 else data, _INT16)
 
     def finish(self) -> Int16:
         """See `Ingest`."""

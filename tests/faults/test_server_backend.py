@@ -96,7 +96,7 @@ async def speak(engine: Engine) -> Ear:
     stream = Stream(ear, settings, open_ingest("pcm_s16le", 16_000), 32_000)
     engine.open(stream)
     for _ in range(10):
-        engine.audio(stream, bytes(3_200))
+        engine.audio(stream, bytes(3_200), 0)
     engine.mark(stream, "finish")
     async with asyncio.timeout(20):
         await ear.over.wait()

@@ -15,7 +15,7 @@ from amira_client.replay import Replay
 from pipelines.agreement import Agreement
 from pipelines.audio.endpoint import Ended, Endpointer, EndpointRules, Started
 from pipelines.audio.ingest import open_ingest
-from pipelines.audio.ring import SampleRing
+from pipelines.audio.ring import Held, SampleRing
 from pipelines.audio.vad import load_weights, speech_probabilities
 from pipelines.audio.vad_stream import EverythingIsSpeech, StreamingSilero
 from pipelines.batcher import Batcher
@@ -45,10 +45,14 @@ def talk(*pieces: tuple[str, float]) -> np.ndarray:
 
 
 def session_of(
-    partials: Partials, rules: EndpointRules = RULES, detector: object | None = None, **more: int
+    partials: Partials,
+    rules: EndpointRules = RULES,
+    detector: object | None = None,
+    held: Held | None = None,
+    **more: int,
 ) -> Session:
     chunk = (detector or Loudness()).chunk_samples  # type: ignore[attr-defined]
-    return Session(SessionSettings(rules, **more), None, chunk, partials)  # type: ignore[arg-type]
+    return Session(SessionSettings(rules, **more), None, chunk, partials, held or Held())  # type: ignore[arg-type]
 
 
 def play(session: Session, batcher: Batcher) -> list[PartialEvent | FinalEvent]:
@@ -66,7 +70,8 @@ def play(session: Session, batcher: Batcher) -> list[PartialEvent | FinalEvent]:
 
 @given(st.lists(st.integers(0, 900), max_size=30), st.integers(0, 2_000))
 def test_ring_holds_what_was_appended(sizes: list[int], keep: int) -> None:
-    ring, whole = SampleRing(50_000), np.empty(0, np.int16)
+    held = Held()
+    ring, whole = SampleRing(50_000, held), np.empty(0, np.int16)
     for size in sizes:
         part = np.arange(len(whole), len(whole) + size).astype(np.int16)
         ring.append(part)
@@ -74,11 +79,15 @@ def test_ring_holds_what_was_appended(sizes: list[int], keep: int) -> None:
         ring.drop_before(len(whole) - keep)
         np.testing.assert_array_equal(ring.read(ring.start, ring.stop), whole[ring.start :])
         assert ring.stop == len(whole)
+        assert 2 * (ring.stop - ring.start) <= held.bytes <= max(4 * (keep + 900), 8_192)
+    ring.close()
+    assert held.bytes == 0
 
 
 def test_ring_refuses_what_it_cannot_hold_or_does_not_hold() -> None:
-    ring = SampleRing(100)
-    assert ring.nbytes == 0
+    held = Held()
+    ring = SampleRing(100, held)
+    assert held.bytes == 0
     ring.append(np.zeros(100, np.int16))
     with pytest.raises(OverflowError, match="do not fit"):
         ring.append(np.zeros(1, np.int16))
@@ -283,7 +292,8 @@ def test_ten_hours_of_silence_take_no_memory_and_no_second_look() -> None:
             looks += len(chunks)
             return np.zeros(len(chunks), np.float32)
 
-    session = session_of(Partials(NullPass(), Regrow(9_600, 0.3)), detector=Counting())
+    held = Held()
+    session = session_of(Partials(NullPass(), Regrow(9_600, 0.3)), detector=Counting(), held=held)
     batcher = Batcher(Counting(), NullPass())  # type: ignore[arg-type]
     second, memory = np.zeros(16_000, np.int16), []
     for number in range(36_000):
@@ -293,7 +303,7 @@ def test_ten_hours_of_silence_take_no_memory_and_no_second_look() -> None:
         assert not session.take_jobs()
         assert not session.take_events()
         if number in (60, 35_999):
-            memory.append((session.buffered_bytes, len(pickle.dumps(session.__dict__))))
+            memory.append((held.bytes, len(pickle.dumps(session.__dict__))))
     assert looks == 2 * 36_000
     assert memory[1][0] == memory[0][0] <= 65_536
     assert memory[1][1] <= memory[0][1] + 64  # numbers have more digits
