@@ -1,7 +1,7 @@
 """What each precision of the streaming model gains at its chunk: steps of all forms, interleaved, on one core.
 
     python experiments/018-precision/measure.py            # measures, writes result.json and the README's table
-    python experiments/018-precision/measure.py --show     # writes the table of result.json anew
+    python experiments/018-precision/measure.py --show     # writes the tables of result.json and calibrations anew
 
 Every round runs each form once in an order of its own; a ratio is the median over rounds of FP32's time over the
 form's, its interval a bootstrap over rounds. The numbers of the steps are kept.
@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter_ns
@@ -24,8 +26,10 @@ from harness.fingerprint import fingerprint
 from pipelines import registry
 from pipelines.contracts import AudioBatch
 from pipelines.errors import AmiraError
+from pipelines.models.calibration import RULES, Distance, read
+from pipelines.models.catalogue import forms_of
 from pipelines.models.model_card import ctc_card
-from pipelines.paths import models_dir
+from pipelines.paths import model_repo_dir, models_dir
 from pipelines.registry import Context
 
 RESULT = Path(__file__).with_name("result.json")
@@ -50,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.show:
         arguments.out.write_text(json.dumps(measure(arguments.rounds)) + "\n", "utf-8")
-    tables = all_tables(json.loads(arguments.out.read_text("utf-8")))
+    tables = all_tables(json.loads(arguments.out.read_text("utf-8"))) | calibrations()
     print(*tables.values(), sep="\n\n")
     if arguments.out == RESULT:
         README.write_text(filled_in(README.read_text("utf-8"), tables), "utf-8")
@@ -101,6 +105,45 @@ def _step(model: Any, rng: np.random.Generator) -> Any:
 def all_tables(result: dict[str, Any]) -> dict[str, str]:
     """The README's tables by their markers."""
     return {"times": _table(result)}
+
+
+def calibrations() -> dict[str, str]:
+    """What the stored calibrations say of the two forms that come from them."""
+    repo = model_repo_dir()
+    found = {}
+    for path in sorted(repo.glob("*/calibration.json")):
+        forms, _ = forms_of(path.parent.name, repo)
+        if (calibration := read(path, forms)) is not None:
+            found[path.parent.name] = calibration
+    fixed = [
+        "| model | products | entropy / percentile / largest | all in INT8 | as chosen | left in FP32 |",
+        "|---|---:|---|---:|---:|---|",
+    ]
+    running = [
+        "| model | all, one scale a tensor | as chosen | a scale for each row | left in FP32 |",
+        "|---|---:|---:|---|---|",
+    ]
+    for model, it in found.items():
+        rules = Counter(it.rules.values())
+        fixed.append(
+            f"| {model} | {len(it.rules)} | {' / '.join(str(rules[rule]) for rule in RULES)} | "
+            f"{_thousandths(it.together['all'])} | {_thousandths(it.together['chosen'])} | {_names(it.float32)} |"
+        )
+        ways = it.dynamic.ways
+        running.append(
+            f"| {model} | {_thousandths(it.dynamic.together['all'])} | {_thousandths(it.dynamic.together['chosen'])} | "
+            f"{_names(name for name, way in ways.items() if way == 'row')} | "
+            f"{_names(name for name, way in ways.items() if way == 'float32')} |"
+        )
+    return {"fixed scales": "\n".join(fixed), "running scales": "\n".join(running)}
+
+
+def _thousandths(distance: Distance) -> str:
+    return f"{1e3 * distance.divergence:.2f}"
+
+
+def _names(products: Iterable[str]) -> str:
+    return ", ".join(name.removesuffix(".MatMul") for name in products) or "none"
 
 
 def _table(result: dict[str, Any]) -> str:
