@@ -2,7 +2,8 @@
 
 A recorded run measures this checkout against itself, pair by pair. From its pairs thousands of gatings are played
 through, with the very rules of a real one: a batch draws pairs at random, and which side of a pair is the baseline is
-drawn, too, so that nothing but noise is left. A planted slowdown of one stage is added to that stage and, by its
+drawn, too, so that nothing but noise is left; a pair takes the time that one took on average, and the budget is the
+gate's own. A planted slowdown of one stage is added to that stage and, by its
 share, to latency and CPU time. What is played is as good as the record: noise that the machine did not have while it
 was recorded is not in it.
 
@@ -40,7 +41,12 @@ DAMAGE = "zzz"
 
 
 def simulate(
-    recorded: Sequence[Evidence], config: GateConfig, times: int, seed: int, planted: Mapping[str, float] | None = None
+    recorded: Sequence[Evidence],
+    config: GateConfig,
+    times: int,
+    seed: int,
+    planted: Mapping[str, float] | None = None,
+    pair_s: float = 0.0,
 ) -> list[Decision]:
     """Play gatings through.
 
@@ -50,9 +56,14 @@ def simulate(
         times: How many gatings.
         seed: Of the draws.
         planted: Stage to its slowdown, 0.05 for 5 %; none for a comparison of a thing with itself.
+        pair_s: Seconds that a pair of processes takes.
     """
     rng = np.random.default_rng(seed)
-    return [decide(_player(recorded, config, rng, planted or {}), config, now=_no_time()) for _ in range(times)]
+    decisions = []
+    for _ in range(times):
+        clock = _Clock()
+        decisions.append(decide(_player(recorded, config, rng, planted or {}, clock, pair_s), config, now=clock))
+    return decisions
 
 
 def real(recorded: Sequence[Evidence], config: GateConfig) -> list[Decision]:
@@ -78,13 +89,15 @@ def real(recorded: Sequence[Evidence], config: GateConfig) -> list[Decision]:
     while first + batch <= left:
         most = min(config.repeats.most, (left - first) // batch * batch)
         limited = config.model_copy(update={"repeats": config.repeats.model_copy(update={"most": most})})
-        decisions.append(decide(measure, limited, now=_no_time()))
+        decisions.append(decide(measure, limited, now=_Clock()))
     return decisions
 
 
-def speed_table(recorded: Sequence[Evidence], config: GateConfig, times: int, seed: int) -> list[dict[str, Any]]:
+def speed_table(
+    recorded: Sequence[Evidence], config: GateConfig, times: int, seed: int, pair_s: float = 0.0
+) -> list[dict[str, Any]]:
     """False alarms and power: one row for no change, and one for each judged stage and slowdown."""
-    rows = [_outcomes("no change", None, 0.0, simulate(recorded, config, times, seed))]
+    rows = [_outcomes("no change", None, 0.0, simulate(recorded, config, times, seed, pair_s=pair_s))]
     stages = sorted(
         {
             metric.name
@@ -95,7 +108,7 @@ def speed_table(recorded: Sequence[Evidence], config: GateConfig, times: int, se
     )
     for stage in stages:
         for slowdown in SLOWDOWNS:
-            found = simulate(recorded, config, times, seed, {stage: slowdown})
+            found = simulate(recorded, config, times, seed, {stage: slowdown}, pair_s)
             rows.append(_outcomes(f"{stage} slower", stage, slowdown, found))
     return rows
 
@@ -132,8 +145,23 @@ def accuracy_table(run: Run, case: str, config: GateConfig, times: int, seed: in
     ]
 
 
+class _Clock:
+    """A clock that stands still but for what is played."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 def _player(
-    recorded: Sequence[Evidence], config: GateConfig, rng: np.random.Generator, planted: Mapping[str, float]
+    recorded: Sequence[Evidence],
+    config: GateConfig,
+    rng: np.random.Generator,
+    planted: Mapping[str, float],
+    clock: _Clock,
+    pair_s: float,
 ) -> Callable[[Collection[str] | None], dict[str, Evidence]]:
     def measure(names: Collection[str] | None) -> dict[str, Evidence]:
         found = {}
@@ -142,6 +170,7 @@ def _player(
                 chosen = rng.integers(0, pairs(evidence), config.repeats.batch)
                 signs = rng.choice([-1.0, 1.0], config.repeats.batch)
                 found[evidence.case] = _drawn(evidence, chosen, signs, planted)
+                clock.seconds += pair_s * config.repeats.batch
         return found
 
     return measure
@@ -209,7 +238,3 @@ def _damaged(texts: Mapping[str, str], rate: float, rng: np.random.Generator) ->
         for name, text in texts.items()
         for words in (text.split(),)
     }
-
-
-def _no_time() -> Callable[[], float]:
-    return lambda: 0.0

@@ -13,7 +13,7 @@ from harness.gate.sides import together
 from harness.store import Run
 from pipelines.errors import AmiraError, NothingMeasuredError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def calibration(
@@ -58,15 +58,17 @@ def calibration(
     planted = {name: dict(code["slowdown"]) for name, code in manifest.sides.items() if code.get("slowdown")}
     kept = outcome("pairs in their order", real(evidence, config))
     facts = manifest.fingerprint
+    pair_s = _pair_s(recorded)
     return {
         "schema_version": SCHEMA_VERSION,
         "run": names,
         "machine": {"cpu": facts.get("cpu", {}).get("model"), "cores": facts.get("cpu", {}).get("cores")},
         "pairs": repeats,
+        "pair_s": pair_s,
         "config": config.model_dump(mode="json"),
         "planted": planted,
         "real": kept,
-        "simulated": [] if planted else speed_table(evidence, config, simulations, seed),
+        "simulated": [] if planted else speed_table(evidence, config, simulations, seed, pair_s),
         "accuracy_run": accuracy[0].manifest.run if accuracy else None,
         "accuracy": accuracy_table(*accuracy, config, accuracy_times, seed) if accuracy else [],
     }
@@ -81,24 +83,32 @@ def _joined(runs: Sequence[Run]) -> list[Evidence]:
     return list(found.values())
 
 
+def _pair_s(runs: Sequence[Run]) -> float:
+    """Seconds of a pair of processes, on average: both run at the same time."""
+    took = [record.wall_s for run in runs for record in run.processes if record.status == "ok"]
+    return sum(took) / len(took)
+
+
 def markdown(found: Mapping[str, Any]) -> str:
     """The calibration's tables."""
     repeats = found["config"]["repeats"]
     lines = [
         f"Recorded on {found['machine']['cpu']}, {found['machine']['cores']} cores: {found['pairs']} pairs of fresh "
-        f"processes (run `{found['run']}`). A gating takes batches of {repeats['batch']} pairs, at most "
-        f"{repeats['most']}.",
+        f"processes of {found['pair_s']:.1f} s each (run `{found['run']}`). A gating takes batches of "
+        f"{repeats['batch']} pairs, at most {repeats['most']}, and begins none that would end after "
+        f"{repeats['budget_s'] / 60:g} minutes.",
         "",
-        "| what | gatings | red | its stage named | too noisy to say | batches on average |",
-        "|---|---|---|---|---|---|",
+        "| what | gatings | red | its stage named | too noisy to say | batches on average | minutes |",
+        "|---|---|---|---|---|---|---|",
     ]
+    batch_s = repeats["batch"] * found["pair_s"]
     real = found["real"]
     if found["planted"]:
         stages = next(iter(found["planted"].values()))
         what = ", ".join(f"{stage} really {factor - 1:.0%} slower" for stage, factor in stages.items())
     else:
         what = "no change, the pairs in their order"
-    lines += [_row(what, real), *(_row(_what(row), row) for row in found["simulated"])]
+    lines += [_row(what, real, batch_s), *(_row(_what(row), row, batch_s) for row in found["simulated"])]
     if found["accuracy"]:
         lines += [
             "",
@@ -120,10 +130,12 @@ def _what(row: Mapping[str, Any]) -> str:
     return f"{row['what']} by {row['slowdown']:.0%}, simulated" if row["slowdown"] else f"{row['what']}, simulated"
 
 
-def _row(what: str, row: Mapping[str, Any]) -> str:
-    batches = "–" if row["batches"] is None else f"{row['batches']:.1f}"
+def _row(what: str, row: Mapping[str, Any], batch_s: float) -> str:
+    batches, minutes = "–", "–"
+    if row["batches"] is not None:
+        batches, minutes = f"{row['batches']:.1f}", f"{row['batches'] * batch_s / 60:.1f}"
     cells = (what, str(row["gatings"]), _percent(row["red"]), _percent(row["stage_named"]), _percent(row["unclear"]))
-    return f"| {' | '.join(cells)} | {batches} |"
+    return f"| {' | '.join((*cells, batches, minutes))} |"
 
 
 def _percent(share: Mapping[str, float] | None) -> str:

@@ -46,6 +46,13 @@ def test_a_noisy_machine_is_called_noisy_and_not_red() -> None:
     assert words.count("unclear") > 50
 
 
+def test_a_gating_that_is_played_ends_with_its_budget() -> None:
+    noisy = recorded(0.2)
+    slow = simulate(noisy, CONFIG, 20, 1, pair_s=CONFIG.repeats.budget_s / CONFIG.repeats.batch / 2.5)
+    assert {decision.batches for decision in slow} == {2}
+    assert max(decision.batches for decision in simulate(noisy, CONFIG, 20, 1)) == 4
+
+
 def test_real_comparisons_use_each_pair_once() -> None:
     decisions = real(recorded(0.004, pairs=40), CONFIG)
     assert sum(decision.batches for decision in decisions) <= 5
@@ -79,6 +86,7 @@ def test_the_document_says_pairs_and_intervals() -> None:
     found = {
         "machine": {"cpu": "A CPU", "cores": 2},
         "pairs": 40,
+        "pair_s": 5.0,
         "run": "r",
         "config": CONFIG.model_dump(mode="json"),
         "planted": {},
@@ -89,3 +97,4 @@ def test_the_document_says_pairs_and_intervals() -> None:
     text = markdown(found)
     assert "40 pairs of fresh processes" in text
     assert "decode slower by 5%, simulated" in text
+    assert "none that would end after 8 minutes" in text
