@@ -51,7 +51,6 @@ class TritonPythonModel:
         self._outputs = [output["name"] for output in config["output"]]
         # Output of a request to input of the next one of its sequence.
         self._state = dict(pair.split("=") for pair in parameters.get("state", "").split())
-        self._made = [*self._outputs, *self._state]
         self._zeros = {
             item.name: np.zeros([1, *(n if isinstance(n, int) else 0 for n in item.shape[1:])], NUMPY[item.type])
             for item in self._session.get_inputs()
@@ -111,9 +110,12 @@ class TritonPythonModel:
 
     def _run(self, group, responses):
         feeds = [feed for _, _, feed in group]
+        # Outputs that nobody wants are neither computed nor copied.
+        wanted = {name for _, request, _ in group for name in request.requested_output_names()}
+        outputs = [name for name in self._outputs if name in wanted]
         joined = feeds[0] if len(feeds) == 1 else {n: np.concatenate([feed[n] for feed in feeds]) for n in feeds[0]}
         try:
-            values = self._session.run(self._made, joined)
+            values = self._session.run([*outputs, *self._state], joined)
         except Exception as error:  # noqa: BLE001 - whatever the runtime says is the answer to these requests
             failed = pb_utils.TritonError(" ".join(str(error).split()))
             for index, _, _ in group:
@@ -126,10 +128,10 @@ class TritonPythonModel:
                 rows = next(iter(feed.values())).shape[0]
                 mine = [value[at : at + rows] for value in values]
                 at += rows
-            outputs = [pb_utils.Tensor(name, value) for name, value in zip(self._outputs, mine)]  # noqa: B905 - state
-            responses[index] = pb_utils.InferenceResponse(output_tensors=outputs)
+            tensors = [pb_utils.Tensor(name, value) for name, value in zip(outputs, mine)]  # noqa: B905 - state
+            responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
             if self._stateful:
-                self._remember(request, mine[len(self._outputs) :])
+                self._remember(request, mine[len(outputs) :])
 
     def _remember(self, request, values):
         sequence = request.correlation_id()  # 0 for Triton's warm-up requests, which are of none
