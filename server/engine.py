@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 32_000
 """A message is taken in pieces of this size, so that a large one does not overrun a session's buffer."""
-PACE_NS = 2_000
-"""A round begins no sooner after the last one than so much for each open stream. Two threads that pass the GIL to and
-fro for each message of thousands of streams spend more time on that than on the messages."""
+PACE_NS, LONGEST_PACE_NS = 2.5, 10_000_000
+"""A round begins no sooner after the last one than so much times the square of the open streams, and never that much
+later. Two threads that pass the GIL to and fro for each message of thousands of streams spend more time on that than on
+the messages; a hundred streams wait for 25 microseconds."""
 MOST = 256
 """Streams of a round: what more of them need at once does not stay in the CPU's caches. The others come next."""
 MAX_HEARINGS = 6
@@ -199,7 +200,8 @@ class Engine:
                 for stream in list(self._busy):
                     self._fail(stream, "internal", "the server failed on this session; it is in its log. Try again")
             self._hand_over()
-            rest_ns = began_ns + PACE_NS * len(self._streams) - perf_counter_ns()
+            pace_ns = min(PACE_NS * len(self._streams) ** 2, LONGEST_PACE_NS)
+            rest_ns = began_ns + pace_ns - perf_counter_ns()
             if rest_ns > 0 and not self._busy:
                 sleep(rest_ns / 1e9)
 

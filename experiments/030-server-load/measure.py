@@ -24,7 +24,7 @@ from typing import Any
 import bars
 import legacy_client
 import tables
-from contenders import INT8, MODEL, ONNX_RUNTIME, Contender, Running, amira, running, sherpa, sherpa_program
+from contenders import FORMS, INT8, MODEL, ONNX_RUNTIME, Contender, Running, amira, running, sherpa, sherpa_program
 
 from harness.documents import filled_in
 from harness.fingerprint import fingerprint
@@ -133,8 +133,8 @@ def rivals(core: int, seconds: float) -> dict[str, Any]:
     if sherpa_program() is None:
         reason = "sherpa-onnx-bin is not installed: build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1"
     else:
-        for precision in ("fp32", "int8"):
-            contenders[f"sherpa-onnx, {precision.upper()}, steps of 144 ms"] = sherpa(precision)
+        for precision, form in FORMS.items():
+            contenders[f"sherpa-onnx, {precision}, steps of 144 ms"] = sherpa(form)
     return {"unavailable": reason, "searches": search(contenders, core, seconds, LIMIT_MS, 16)}
 
 
