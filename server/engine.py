@@ -331,7 +331,7 @@ class Engine:
         self._metrics.queued.set(self._lane.depth)
         if outcome.transcript is not None:
             spent_s = (outcome.ended_ns - outcome.started_ns) / 1e9
-            self._metrics.inference_s.labels("final" if job.final else "partial").observe(spent_s)
+            self._metrics.inference_s.of["final" if job.final else "partial"].observe(spent_s)
             if job.final:
                 self._metrics.real_time_factor.observe(spent_s / (len(job.pcm) / 32_000))
             session.recognised(job, outcome.transcript.hypotheses)
@@ -375,11 +375,11 @@ class Engine:
     def _observe(self, done: Round) -> None:
         metrics = self._metrics
         if done.detected:
-            metrics.batch_of["detector"].observe(done.detected)
-            metrics.batch_s["detector"].observe(done.detect_ns / 1e9)
+            metrics.batch.of["detector"].observe(done.detected)
+            metrics.inference_s.of["detector"].observe(done.detect_ns / 1e9)
         if done.heard:
-            metrics.batch_of["first-pass"].observe(done.heard)
-            metrics.batch_s["first-pass"].observe(done.hear_ns / 1e9)
+            metrics.batch.of["first-pass"].observe(done.heard)
+            metrics.inference_s.of["first-pass"].observe(done.hear_ns / 1e9)
 
     def _hand_over(self) -> None:
         answers, self._answers = self._answers, []

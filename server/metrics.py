@@ -44,8 +44,6 @@ class Metrics:
             ("partial", "final", "transcribe"),
             LATENCY_S,
         )
-        for collector in (self.messages, self.latency_s):
-            registry.register(collector)
         self.endpoint_delay_s = Histogram(
             "endpoint_delay_seconds",
             "From the end of a segment's audio to its final",
@@ -55,17 +53,17 @@ class Metrics:
         self.queue_s = Histogram(
             "queue_time_seconds", "Time that work waited for a worker", ["kind"], buckets=COMPUTE_S, registry=registry
         )
-        self.inference_s = Histogram(
+        self.inference_s = Distributions(
             "gpu_inference_time_seconds",
             "Time in a model (the name is the dashboards'; a CPU counts, too): detector, first-pass, partial, final",
-            ["stage"],
-            buckets=COMPUTE_S,
-            registry=registry,
+            "stage",
+            (*BATCHED, "partial", "final"),
+            COMPUTE_S,
         )
         self.real_time_factor = Histogram(
             "real_time_factor", "Time of a final over its audio", buckets=RATIO, registry=registry
         )
-        self.batch = Histogram("batch_size", "Sessions in one batch", ["stage"], buckets=BATCH, registry=registry)
+        self.batch = Distributions("batch_size", "Sessions in one batch", "stage", BATCHED, BATCH)
         self.queued = Gauge("queued_jobs", "Segments that wait for a worker", registry=registry)
         self.buffered = Gauge("buffered_audio_bytes", "Memory of the sessions' audio", registry=registry)
         self.backend_errors = Counter(
@@ -81,8 +79,8 @@ class Metrics:
             "breaker_state", "Circuit breaker of the backend: 0 closed, 1 half-open, 2 open", registry=registry
         )
         self.ready = Gauge("ready", "Whether new sessions are taken", registry=registry)
-        self.batch_of = {stage: self.batch.labels(stage) for stage in BATCHED}
-        self.batch_s = {stage: self.inference_s.labels(stage) for stage in BATCHED}
+        for collector in (self.messages, self.latency_s, self.inference_s, self.batch):
+            registry.register(collector)
         self.latency_partial = self.latency_s.of["partial"]
         self.latency_final = self.latency_s.of["final"]
 

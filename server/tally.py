@@ -1,4 +1,4 @@
-"""What is counted for every message: a few machine instructions each, on the event loop's thread alone.
+"""What is counted for every message or round, each by one thread alone: without locks.
 
 A histogram of `prometheus_client` takes locks and looks through its buckets in Python, which is more than making the
 message. These are read when somebody scrapes.

@@ -1,0 +1,93 @@
+"""Many streams in one engine: rounds of a bounded size, everybody's turn, and the memory that is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from pipelines.audio.endpoint import EndpointRules
+from pipelines.audio.ingest import open_ingest
+from pipelines.audio.vad_stream import EverythingIsSpeech
+from pipelines.contracts import Partial
+from pipelines.first_pass import NullPass, Partials
+from pipelines.second_pass import FirstPassFinals
+from pipelines.session import FinalEvent, SessionSettings
+from pipelines.streaming import StreamingRecognizer
+from server import engine as engines
+from server.engine import Engine, Stream
+from server.lane import Lane
+from server.metrics import Metrics
+
+
+class Noting(NullPass):
+    """Notes whose chunks come together."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def push(self, segments: Any, pcm: Any) -> list[Partial]:
+        self.batches.append([id(each) for each in segments])
+        return super().push(segments, pcm)
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.over = asyncio.Event()
+
+    def said(self, events: Any, finished: bool) -> None:
+        self.texts += [event.text for event in events if isinstance(event, FinalEvent)]
+        if finished:
+            self.over.set()
+
+    def failed(self, code: str, message: str) -> None:
+        raise AssertionError(f"{code}: {message}")
+
+    def relieved(self) -> None:
+        pass
+
+    def tracing(self, job: Any) -> None:
+        return None
+
+
+def test_more_streams_than_a_round_takes_get_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "MOST", 2)
+    noting, count, chunks = Noting(), 5, 12
+
+    async def play() -> int:
+        with FirstPassFinals.open(None) as finals:
+            metrics = Metrics()
+            lane = Lane(1, 10_000, metrics)
+            engine = Engine(StreamingRecognizer(EverythingIsSpeech(), Partials(noting), finals), lane, metrics)
+            engine.start(asyncio.get_running_loop())
+            ears = [Ear() for _ in range(count)]
+            settings = SessionSettings(EndpointRules(8_000, 320_000, 3_200))
+            streams = [Stream(ear, settings, open_ingest("pcm_s16le", 16_000), 32_000) for ear in ears]
+            for stream in streams:  # all in one letter: nobody has a head start
+                engine.open(stream)
+                engine.audio(stream, bytes(3_200 * chunks), 0)
+                engine.mark(stream, "finish")
+            async with asyncio.timeout(20):
+                for ear in ears:
+                    await ear.over.wait()
+            held = engine.held.bytes
+            for stream in streams:
+                engine.close(stream)
+            await asyncio.sleep(0)  # the letter goes
+            await asyncio.to_thread(engine.stop)
+            lane.close()
+            assert [ear.texts for ear in ears] == [[f"heard {100 * chunks} ms"]] * count
+            assert engine.held.bytes == 0
+            return held
+
+    held = asyncio.run(play())
+    assert held >= 2 * 1_600 * count
+    assert max(map(len, noting.batches)) == 2
+    turns: Counter[int] = Counter()
+    for batch in noting.batches[: count * (chunks - 1) // 2]:
+        turns.update(batch)
+        assert len(turns) < count or max(turns.values()) - min(turns.values()) <= 1
+    assert len(turns) == count
