@@ -34,7 +34,7 @@ RESULT, README = (Path(__file__).with_name(name) for name in ("result.json", "RE
 OURS = "AMIRA, FP32"
 """The configuration of `streaming.toml` as it is."""
 LIMIT_MS = 300.0
-FINENESS = 1.1
+FINENESS = 1.03
 """The search ends when the smallest number of streams that was too many is at most so much above the largest fine."""
 SECTIONS = ("null", "rivals", "legacy", "real")
 

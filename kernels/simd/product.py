@@ -41,6 +41,7 @@ class _Tile:
         a: A pointer to the first element of each row of A.
         b: A pointer to the tile's first column in the first row of the panel.
         zeros: For integers in B, what stands for 0 in each column; none for float32.
+        ahead: Elements from here to the same place in the next panel.
     """
 
     builder: Any
@@ -76,7 +77,7 @@ class _Tile:
         builder.position_at_end(body)
         after: list[Any] = []
         for u in range(step):
-            if self.ahead is not None and u % 2 == 0:
+            if not self.zeros or u % 2 == 0:  # a cache line holds two rows of integers, or half a row of floats
                 self._prefetch(builder.add(k, I64(u)))
             after += self._multiply_add(builder.add(k, I64(u)), phis[u * size : (u + 1) * size])
         for phi, before, now in zip([k, *phis], [start, *sums], [builder.add(k, I64(step)), *after], strict=True):
@@ -89,7 +90,7 @@ class _Tile:
     def _prefetch(self, k: Any) -> None:
         """Ask for what lies `ahead` elements behind row k: the processor's own prefetching ends with the page."""
         index = self.builder.add(self.builder.mul(k, I64(PANEL)), self.ahead)
-        pointer = self.builder.gep(self.b, [index], source_etype=I8)
+        pointer = self.builder.gep(self.b, [index], source_etype=I8 if self.zeros else F32)
         call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(2), I32(1)])
 
     def _multiply_add(self, k: Any, sums: list[Any]) -> list[Any]:
@@ -147,7 +148,7 @@ def _typed(
                 address(context, builder, b, b_, b_at_, I8 if integers else F32),
                 vectors_of(zero, zero_, whole) if integers else [],
                 fma,
-                builder.mul(depth_, I64(PANEL)) if integers else None,
+                builder.mul(depth_, I64(PANEL)),
             ).sums(depth_, chains.get(size, 1))
             gains = vectors_of(scale, scale_, kind) if integers else []
             offsets = vectors_of(bias, bias_, kind)
