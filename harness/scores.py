@@ -11,6 +11,8 @@ from harness.records import Utterance
 if TYPE_CHECKING:
     from harness.metrics.wer import Wer, WerDifference, WordErrors
 
+ALL = "all corpora"
+"""The name of several corpora taken together."""
 AGES = ((0, 8), (8, 11), (11, 15), (15, 18), (18, inf))
 """Age groups in years, each up to but without its upper end."""
 
@@ -76,16 +78,27 @@ class Scores:
 
     def difference(self, case: str, baseline: str) -> dict[str, Any]:
         """Word error rate of `case` minus that of `baseline`, paired by utterance, by corpus."""
+        corpora = self._by_corpus(self._both(case, baseline))
+        return {corpus: self._difference(case, baseline, names) for corpus, names in corpora.items()}
+
+    def difference_in_all(self, case: str, baseline: str) -> dict[str, Any] | None:
+        """The same over all corpora together; `None` where there are not several."""
+        corpora = self._by_corpus(self._both(case, baseline))
+        if len(corpora) < 2:
+            return None
+        return self._difference(case, baseline, [name for names in corpora.values() for name in names])
+
+    def _both(self, case: str, baseline: str) -> Collection[str]:
+        return self._errors.get(baseline, {}).keys() & self._errors.get(case, {}).keys()
+
+    def _difference(self, case: str, baseline: str, names: Sequence[str]) -> dict[str, Any]:
         from harness.metrics.wer import paired_wer_difference
 
-        first, second = self._errors.get(baseline, {}), self._errors.get(case, {})
-        differences = {}
-        for corpus, names in self._by_corpus(first.keys() & second.keys()).items():
-            found = paired_wer_difference(
-                [first[name] for name in names], [second[name] for name in names], self._speakers(names)
-            )
-            differences[corpus] = {"baseline": baseline, **_rate(found)}
-        return differences
+        first, second = self._errors[baseline], self._errors[case]
+        found = paired_wer_difference(
+            [first[name] for name in names], [second[name] for name in names], self._speakers(names)
+        )
+        return {"baseline": baseline, **_rate(found)}
 
     def _count(self, said: Mapping[str, str], count: Callable[[str, str], WordErrors]) -> dict[str, WordErrors]:
         """Errors by utterance id, of the utterances that have a reference."""
@@ -100,8 +113,10 @@ class Scores:
                 found.setdefault(row.corpus, []).append(name)
         return {corpus: rows for corpus, rows in found.items() if any(self._words[name] for name in rows)}
 
-    def _speakers(self, names: Sequence[str]) -> list[str | None]:
-        return [self._utterances[name].speaker for name in names]
+    def _speakers(self, names: Sequence[str]) -> list[tuple[str, str] | None]:
+        """Corpus and speaker of each; `None` where the speaker is unknown."""
+        rows = [self._utterances[name] for name in names]
+        return [None if row.speaker is None else (row.corpus, row.speaker) for row in rows]
 
 
 def _age_name(low: float, high: float) -> str:

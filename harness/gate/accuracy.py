@@ -15,9 +15,9 @@ import numpy as np
 from harness import stats
 from harness.gate.evidence import AccuracyEffect
 from harness.records import Utterance
+from harness.scores import ALL
 
 CONFIDENCE = 0.99
-ALL = "all corpora"
 
 
 def accuracy_effects(

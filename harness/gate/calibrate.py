@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from harness import stats
-from harness.gate.accuracy import ALL, accuracy_effects
+from harness.gate.accuracy import accuracy_effects
 from harness.gate.config import GateConfig
 from harness.gate.evidence import Effect, Evidence, Metric, Paired
 from harness.gate.judge import accuracy_verdict
@@ -32,6 +32,7 @@ from harness.gate.result import Result
 from harness.gate.row import POINTS
 from harness.gate.sequence import Decision, decide
 from harness.measured import measured_cases
+from harness.scores import ALL
 from harness.store import Run
 
 SLOWDOWNS = (0.02, 0.05, 0.10)

@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.measured import measured_cases
 from harness.report import numbers
 from harness.report.sections import Table, Verdict
+from harness.scores import ALL, Scores
 from harness.store import Run, open_run
 from pipelines.errors import AmiraError
 
@@ -120,14 +122,18 @@ def _accuracy(_: Run, summary: Summary) -> list[str]:
     return lines
 
 
-def _differences(_: Run, summary: Summary) -> list[str]:
+def _differences(run: Run, summary: Summary) -> list[str]:
     titles = {case["id"]: case["title"] for case in summary["cases"]}
     corpora = list(dict.fromkeys(name for case in summary["cases"] for name in case["wer_difference"]))
-    lines = [f"| case | against | {' | '.join(corpora)} |", f"|---|---|{'---|' * len(corpora)}"]
+    scores = Scores(run.utterances, {name: case.texts() for name, case in measured_cases(run).items()})
+    headings = [*corpora, *([ALL] if len(corpora) > 1 else [])]
+    lines = [f"| case | against | {' | '.join(headings)} |", f"|---|---|{'---|' * len(headings)}"]
     for case in summary["cases"]:
         found = [case["wer_difference"].get(corpus) for corpus in corpora]
         against = next((row["baseline"] for row in found if row), None)
         if against is not None:
+            if len(corpora) > 1:
+                found.append(scores.difference_in_all(case["id"], against))
             cells = ["–" if row is None else _points(row) for row in found]
             lines.append(f"| {_md(case['title'])} | {_md(titles[against])} | {' | '.join(cells)} |")
     return lines

@@ -45,6 +45,18 @@ def test_cer_counts_characters(scores: Scores) -> None:
     assert found["o"]["value"] == 0
 
 
+def test_a_difference_in_all_corpora_counts_each_word_once() -> None:
+    right = {row.id: row.text or "" for row in ROWS}
+    scores = Scores({row.id: row for row in ROWS}, {"right": right, "said": SAID})
+    found = scores.difference_in_all("said", "right")
+    assert found is not None
+    # of 13 words one is missing, two are wrong, and one came in
+    assert (found["value"], found["utterances"]) == (pytest.approx(4 / 13), 5)
+    assert scores.difference("said", "right")["o"]["value"] == 0
+    one = Scores({row.id: row for row in ROWS[:3]}, {"right": right, "said": SAID})
+    assert one.difference_in_all("said", "right") is None
+
+
 def test_confusions(scores: Scores) -> None:
     assert scores.confusions("x") == {
         "substituted": [
