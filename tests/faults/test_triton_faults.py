@@ -217,8 +217,10 @@ def test_the_server_is_killed(server: TritonServer, kind: str) -> None:
 def test_the_server_is_stopped(server: TritonServer) -> None:
     seen = survive("server stopped (SIGSTOP)", server.url, send(server, signal.SIGSTOP))
     # A call that ran out of time may be made again and then meet the open breaker: either may be what its caller sees.
-    assert {what for _, _, what in seen.calls} - {"answered"} <= {"DeadlineExceededError", "CircuitOpenError"}
-    assert seen.errors()
+    # One that is under way when the supervisor ends the stopped server loses its connection.
+    kinds = {what for _, _, what in seen.calls} - {"answered"}
+    assert "DeadlineExceededError" in kinds
+    assert kinds <= {"DeadlineExceededError", "CircuitOpenError", "ServiceFailedError"}
     assert "closed > open" in seen.breaker
 
 

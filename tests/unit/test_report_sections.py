@@ -180,7 +180,7 @@ def test_the_command_takes_one_run_or_many(
     command([str(first)], json=True)
     assert json.loads(capsys.readouterr().out)["run"] == "run-1"
     command([str(REPORTS / "triton-faults")], json=True)
-    assert json.loads(capsys.readouterr().out)["faults"][0]["fault"] == "server killed"
+    assert json.loads(capsys.readouterr().out)["faults"][0]["fault"] == "server killed, pooled"
     command([str(first), str(second)])
     assert (tmp_path / "reports" / "pages" / "run-1+run-2" / "report.html").is_file()
     with pytest.raises(AmiraError, match="ladder of one run"):
