@@ -219,8 +219,8 @@ def test_the_server_is_stopped(server: TritonServer) -> None:
     # A call that ran out of time may be made again and then meet the open breaker: either may be what its caller sees.
     # One that is under way when the supervisor ends the stopped server loses its connection.
     kinds = {what for _, _, what in seen.calls} - {"answered"}
-    assert "DeadlineExceededError" in kinds
     assert kinds <= {"DeadlineExceededError", "CircuitOpenError", "ServiceFailedError"}
+    assert seen.errors()
     assert "closed > open" in seen.breaker
 
 
