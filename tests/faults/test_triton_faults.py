@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter_ns
@@ -105,10 +107,12 @@ class Callers:
             thread.join()
 
 
-def until(true: Callable[[], object], timeout_s: float = 30.0) -> None:
+def until(
+    true: Callable[[], object], timeout_s: float = 30.0, wrong: Callable[[], str] = lambda: "it did not come true"
+) -> None:
     deadline = Deadline.after(timeout_s)
     while not true():
-        assert deadline.remaining_s, "it did not come true"
+        assert deadline.remaining_s, wrong()
         threading.Event().wait(0.005)
 
 
@@ -122,10 +126,23 @@ def answered_since(seen: Seen, since_ns: int, count: int = 8) -> Callable[[], bo
     return true
 
 
-def possessions() -> tuple[int, int, frozenset[str]]:
-    me = psutil.Process()
-    regions = frozenset(path.name for path in SHARED_MEMORY.glob("amira-shm-*"))
-    return me.num_fds(), threading.active_count(), regions
+def possessions() -> Counter[str]:
+    """What this process holds: descriptors by kind, threads and regions by name. Other processes have regions, too."""
+    regions = SHARED_MEMORY.glob(f"{shared_memory_prefix('shm')}*")
+    held = Counter([f"thread {thread.name}" for thread in threading.enumerate()] + [path.name for path in regions])
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the listing itself
+            held[re.sub(r":\[\d+\]$", "", str(descriptor.readlink()))] += 1
+    return held
+
+
+def nothing_is_left(before: Counter[str]) -> None:
+    """Wait until the process holds nothing that it did not hold before."""
+
+    def wrong() -> str:
+        return f"left behind: {dict(possessions() - before)}; connections: {psutil.Process().net_connections()}"
+
+    until(lambda: not possessions() - before, wrong=wrong)
 
 
 def connection_of(kind: str, url: str) -> Connection:
@@ -189,7 +206,7 @@ def survive(
         if isinstance(connection, AsyncConnection):
             until(lambda: not connection.tasks())
         assert service.endpoints.all[0].breaker.state is BreakerState.CLOSED
-    until(lambda: possessions()[1:] == before[1:] and possessions()[0] <= before[0])
+    nothing_is_left(before)
     errors = [took for start, took, what in seen.calls if what != "answered"]
     assert max(errors, default=0) < (DEADLINE_S + LATE_S) * 1e9
     assert seen.breaker.count("closed > open") == seen.breaker.count("half-open > closed")

@@ -21,7 +21,7 @@ from pipelines.triton.connections.http import HttpConnection
 from pipelines.triton.connections.shared import SharedConnection
 from pipelines.triton.connections.stream import StreamConnection
 from pipelines.triton.connections.unary import FreshConnection, PooledConnection
-from pipelines.triton.process import SHARED_MEMORY
+from pipelines.triton.process import SHARED_MEMORY, shared_memory_prefix
 from pipelines.triton.server import ServerSpec, TritonServer
 from tests.fakes.tcp_proxy import TcpProxy
 
@@ -107,7 +107,7 @@ def test_a_chain_of_calls_keeps_its_connection_to_itself(server: TritonServer) -
 
 def test_shared_memory_goes_with_its_connection(server: TritonServer) -> None:
     def regions() -> list[str]:
-        return [path.name for path in SHARED_MEMORY.glob("amira-shm-*")]
+        return [path.name for path in SHARED_MEMORY.glob(f"{shared_memory_prefix('shm')}*")]
 
     before = regions()
     with connections(server.http_url)["shm"] as connection:
