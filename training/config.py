@@ -24,6 +24,12 @@ class Augmentation(_Frozen):
     noise_chance: float = 0.4
     level_db: tuple[float, float] = (-20.0, 6.0)
     level_chance: float = 0.5
+    room_chance: float = 0.0
+    equaliser_db: float = 8.0
+    equaliser_chance: float = 0.0
+    stop_hz: float = 1_200.0
+    """Largest width of a band that is taken out of the waveform."""
+    stop_chance: float = 0.0
     time_masks: float = 0.1
     """Share of frames that are masked, in spans of `time_mask_frames`."""
     time_mask_frames: int = 8
@@ -67,7 +73,11 @@ class TrainingConfig(_Frozen):
         teacher_weight: Weight of the distance to the teacher's posteriors.
         hidden_weight: Weight of the distance to the teacher's hidden states.
         hidden_layer: After which layer, in both.
+        teacher_delay: Frames by which the posteriors that it learns come after the teacher's: what it may hear first.
         inter_layer: Layer after which a second CTC loss looks in; 0 for none.
+        consistency_weight: Weight of the distance between what it says to a clip disturbed in two ways; 0 hears each
+            clip once. Yao et al., CR-CTC, 2024.
+        layer_decay: The learning rate of a layer as a share of that of the layer above it.
     """
 
     name: str
@@ -82,11 +92,14 @@ class TrainingConfig(_Frozen):
     init: tuple[str, ...] = ()
     teacher: str = ""
     teacher_weight: float = 0.0
+    teacher_delay: int = Field(default=0, ge=0)
     hidden_weight: float = 0.0
     hidden_layer: int = 4
     ctc_weight: float = 1.0
     inter_layer: int = 0
     inter_weight: float = 0.3
+    consistency_weight: float = Field(default=0.0, ge=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     steps: int = 6000
     warm_up_steps: int = 150
     decay: float = 0.4

@@ -14,6 +14,9 @@ from training.data import Speech, Utterance, batches
 from training.network import Network
 from training.vocabulary import Units, collapse
 
+DEV_EACH = 60
+"""Utterances of each dev corpus that a word error rate beside the weights is measured on."""
+
 
 def spread(utterances: Sequence[Utterance], each: int, seed: int = 0) -> list[Utterance]:
     """At most `each` random utterances of every corpus."""
@@ -41,15 +44,16 @@ def transcribe(
     utterances: Sequence[Utterance],
     chunk_frames: int | None,
     device: str = "cpu",
+    precision: str = "fp32",
 ) -> dict[str, str]:
     """Greedy text by utterance id."""
     network.eval()
     texts: dict[str, str] = {}
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
         for group in batches(utterances, 40 * 16_000, None):
             waves = [speech.audio(utterance).astype(np.float32) / 32768 for utterance in group]
             samples, lengths = padded(waves)
-            logits, frames = network(samples.to(device), lengths.to(device), chunk_frames)
+            logits, frames = network(samples.to(device), lengths, chunk_frames)
             best = logits.argmax(-1).cpu()
             for utterance, labels, count in zip(group, best, frames.tolist(), strict=True):
                 texts[utterance.id] = collapse(units, labels[:count].tolist())

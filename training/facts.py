@@ -8,9 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from harness.documents import filled_in
 from pipelines.errors import AmiraError
 
-BEGIN, END = "<!-- facts -->", "<!-- end facts -->"
+MARK = "facts"
+"""The table's markers in a document, see `harness.documents`."""
 
 
 def table(folder: Path) -> str:
@@ -36,29 +38,44 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def write_into(document: Path, folder: Path) -> None:
-    """Put the table between the marks of a document.
+def measure(folder: Path, cache: Path) -> None:
+    """Measure the word error rates of exported weights here, and write them into their `config.json`.
 
     Raises:
-        AmiraError: The document has no marks.
+        AmiraError: There are no weights, they write pieces of words, or the dev speech is not here.
     """
-    text = document.read_text("utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise AmiraError(f"{document} has no place for the facts: put '{BEGIN}' and '{END}' where they belong")
-    document.write_text(f"{before}{BEGIN}\n{table(folder)}\n{END}{after}", "utf-8")
+    from training.data import load_speech
+    from training.evaluate import DEV_EACH, error_rates, spread, transcribe
+    from training.exported import load_exported
+    from training.vocabulary import CharacterUnits
+
+    network, about = load_exported(folder)
+    training = about["facts"]["training"]
+    if training["units"] != "characters":
+        raise AmiraError(f"{folder} writes {training['units']}: only models of characters can be measured here")
+    speech = load_speech(training["dev"], cache)
+    chosen = spread(speech.utterances, DEV_EACH)
+    chunk = about["chunk_frames"] if about["streaming"] else None
+    about["facts"]["wer"] = error_rates(transcribe(network, CharacterUnits(), speech, chosen, chunk), chosen)
+    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of a trained model, e.g. model-repo/moonshine-ctc.")],
     document: Annotated[Path | None, typer.Argument(help="Write into this document instead of printing.")] = None,
+    mark: Annotated[str, typer.Option(help="Name of the marks in the document.")] = MARK,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Measure it first, on dev speech decoded into this folder (it was trained elsewhere)."),
+    ] = None,
 ) -> None:
     """Show what a trained model was trained on and how well it does."""
+    if cache is not None:
+        measure(folder, cache)
     if document is None:
         print(table(folder))
     else:
-        write_into(document, folder)
+        document.write_text(filled_in(document.read_text("utf-8"), {mark: table(folder)}), "utf-8")
 
 
 if __name__ == "__main__":

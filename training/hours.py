@@ -78,7 +78,7 @@ def corpora(trainings: list[Trained]) -> list[str]:
 
 
 def table(trainings: list[Trained]) -> str:
-    """The curve as Markdown, from the fewest hours."""
+    """The curve as Markdown, from the fewest hours; without it, a comparison of trainings on equal hours."""
     names = corpora(trainings)
     lines = [
         "Word error rate on dev speech, %.",
@@ -90,8 +90,9 @@ def table(trainings: list[Trained]) -> str:
         cells = [f"{each.rates[name]:.1f}" if name in each.rates else "" for name in names]
         lines.append(f"| {each.name} | {each.hours:g} | {each.step:,} | {' | '.join(cells)} |")
     factors = [doubling(trainings, name) for name in names]
-    cells = ["" if factor is None else f"{factor:.2f}" for factor in factors]
-    lines.append(f"| twice the hours, times | | | {' | '.join(cells)} |")
+    if any(factors):
+        cells = ["" if factor is None else f"{factor:.2f}" for factor in factors]
+        lines.append(f"| twice the hours, times | | | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -130,6 +131,7 @@ def main(
     trainings: Annotated[list[Path], typer.Argument(help="Folders of trainings, or their log.jsonl.")],
     picture: Annotated[Path | None, typer.Option(help="SVG or PNG file to draw the curve into.")] = None,
     document: Annotated[Path | None, typer.Option(help="Document to write the table into, between its marks.")] = None,
+    mark: Annotated[str, typer.Option(help="Name of those marks.")] = MARK,
 ) -> None:
     """Show word error rates against hours of speech, of trainings that differ in `hours`.
 
@@ -140,7 +142,7 @@ def main(
     if picture is not None:
         draw(found, picture)
     if document is not None:
-        document.write_text(filled_in(document.read_text("utf-8"), {MARK: table(found)}), "utf-8")
+        document.write_text(filled_in(document.read_text("utf-8"), {mark: table(found)}), "utf-8")
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from pipelines.acoustic.tokens import read_symbols
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
 from pipelines.models.moonshine import FRAME_SAMPLES
-from training.augment import augment
+from training.augment import change_speed, disturb
 from training.config import Augmentation, TrainingConfig
 from training.data import Utterance, batches, load_speech
-from training.evaluate import error_rates, padded, spread, transcribe
+from training.evaluate import DEV_EACH, error_rates, padded, spread, transcribe
 from training.exported import TOKENS, export, load_exported, load_known, own_state
 from training.network import CARRY_SAMPLES, Network, factored
 from training.pretrained import encoder_state
@@ -36,8 +36,6 @@ Batch = tuple[Tensor, Tensor, list[list[int]]]
 LOG_EVERY = 20
 EXPORT = "export"
 """Folder of the weights in a training's folder."""
-DEV_EACH = 60
-"""Utterances of each dev corpus that the word error rate while training is measured on."""
 
 
 class Trainer:
@@ -53,6 +51,7 @@ class Trainer:
     def __init__(self, config: TrainingConfig, folder: Path, cache: Path, device: str = "cpu") -> None:
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length: 60 % of a step went there
         self.config, self.folder, self.device = config, folder, device
         speech = load_speech(config.corpus, cache)
         self.speech = speech.part(config.hours, config.seed) if config.hours else speech
@@ -114,17 +113,21 @@ class Trainer:
         return teacher.to(self.device).eval().requires_grad_(False)
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        head = [value for name, value in self.network.named_parameters() if name.startswith("head")]
-        rest = [
-            value
-            for name, value in self.network.named_parameters()
-            if not name.startswith("head") and value.requires_grad
-        ]
-        groups = [
-            {"params": rest, "base": self.config.learning_rate},
-            {"params": head, "base": self.config.head_learning_rate},
-        ]
+        bases: dict[float, list[torch.nn.Parameter]] = {}
+        for name, value in self.network.named_parameters():
+            if value.requires_grad:
+                bases.setdefault(self._full_rate(name), []).append(value)
+        groups = [{"params": values, "base": base} for base, values in bases.items()]
         return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), weight_decay=self.config.weight_decay, fused=True)
+
+    def _full_rate(self, name: str) -> float:
+        """The learning rate of a parameter where the schedule is at its height."""
+        config = self.config
+        if name.startswith("head"):
+            return config.head_learning_rate
+        part, index, *_ = name.split(".")
+        below = 0 if part == "layer_norm" else config.model.layers - (int(index) if part == "layers" else -1) - 1
+        return config.learning_rate * config.layer_decay**below
 
     def learning_rate(self, step: int) -> float:
         """A share of the full rate: rises, stays, falls to zero in a straight line."""
@@ -142,14 +145,14 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         start = time.monotonic() - self.elapsed_s
-        recent: list[dict[str, float]] = []
+        recent: list[dict[str, Tensor]] = []
         for samples, lengths, targets in self._prefetched():
             losses = self._learn(samples, lengths, targets)
             self.step += 1
             self.elapsed_s = time.monotonic() - start
             recent.append(losses)
             if self.step % LOG_EVERY == 0:
-                means = {name: round(sum(one[name] for one in recent) / len(recent), 4) for name in losses}
+                means = {name: round(float(sum(one[name] for one in recent)) / len(recent), 4) for name in losses}
                 rate = self.learning_rate(self.step)
                 self._log({"step": self.step, "elapsed_s": round(self.elapsed_s, 1), "lr": round(rate, 4)} | means)
                 recent = []
@@ -161,15 +164,22 @@ class Trainer:
             if last or self._stop or self.step == until:
                 return
 
-    def _learn(self, samples: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, float]:
+    def _learn(self, samples: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
         config = self.config
         torch.manual_seed(config.seed * 1_000_003 + self.step)  # chance depends on the step alone: see `_groups`
         rate = self.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * rate
+        chance, speeds = config.augmentation.speed_chance, config.augmentation.speed
+        factors = torch.rand(len(lengths), dtype=torch.float64) * (speeds[1] - speeds[0]) + speeds[0]
+        factors[torch.rand(len(lengths)) >= chance] = 1.0
+        clean, lengths = change_speed(samples.to(self.device, non_blocking=True), lengths, factors)
+        if config.consistency_weight:
+            clean, lengths, targets = torch.cat((clean, clean)), torch.cat((lengths, lengths)), targets + targets
+        heard = disturb(clean, lengths, config.augmentation)
         with torch.autocast(self.device, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = self._losses(samples, lengths, targets)
-        total = sum(losses.values(), torch.zeros((), device=self.device))
+            losses = self._losses(heard, clean, lengths, targets)
+        total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
@@ -180,9 +190,10 @@ class Trainer:
             for name, value in self.network.state_dict().items():
                 if value.is_floating_point():
                     self.average[name].lerp_(value, 1 - decay)
-        return {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm)}
+        return {name: value.detach() for name, value in losses.items()} | {"norm": norm}
 
-    def _losses(self, samples: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+    def _losses(self, samples: Tensor, clean: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """What is wrong with what the network makes of disturbed speech; a teacher hears it `clean`."""
         config, network = self.config, self.network
         chunk = self._chunk()
         frozen = config.model.frozen_layers
@@ -201,13 +212,13 @@ class Trainer:
             if config.inter_layer:
                 inner = network.logits(kept[config.inter_layer])
                 losses["inter"] = config.inter_weight * ctc_loss(inner, frames, targets)
+            if config.consistency_weight:
+                losses["consistency"] = config.consistency_weight * disagreement(logits, frames)
         if self.teacher is not None:
-            losses |= self._distances(samples, lengths, frames, kept.get(middle), x)
+            losses |= self._distances(clean, frames, kept.get(middle), x)
         return losses
 
-    def _distances(
-        self, samples: Tensor, lengths: Tensor, frames: Tensor, middle: Tensor | None, x: Tensor
-    ) -> dict[str, Tensor]:
+    def _distances(self, samples: Tensor, frames: Tensor, middle: Tensor | None, x: Tensor) -> dict[str, Tensor]:
         """How far the student is from what the teacher, who hears everything, makes of the same frames."""
         config, teacher = self.config, self.teacher
         assert teacher is not None
@@ -220,7 +231,7 @@ class Trainer:
             half = config.hidden_layer
             last = teacher.config.layers if config.teacher_weight else half
             hidden, kept = teacher.layer_range(hidden, count, None, 0, last, (half,))
-        real = (torch.arange(longest, device=x.device)[None] < frames[:, None]).float()
+        real = (torch.arange(longest)[None] < frames[:, None]).float().to(x.device, non_blocking=True)
         losses: dict[str, Tensor] = {}
         if config.hidden_weight and middle is not None:
             target = kept[half].float()
@@ -230,9 +241,10 @@ class Trainer:
         if config.teacher_weight:
             with torch.no_grad():
                 wanted = teacher.logits(hidden).log_softmax(-1)
-            said = self.network.logits(x).log_softmax(-1)
+                wanted, heard = wanted[:, : longest - config.teacher_delay], real[:, config.teacher_delay :]
+            said = self.network.logits(x[:, config.teacher_delay :]).log_softmax(-1)
             distance = (wanted.exp() * (wanted - said)).sum(-1)
-            losses["teacher"] = config.teacher_weight * (distance * real).sum() / real.sum()
+            losses["teacher"] = config.teacher_weight * (distance * heard).sum() / heard.sum()
         return losses
 
     def _chunk(self) -> int | None:
@@ -244,14 +256,14 @@ class Trainer:
         return chunks[0] if rng.random() < 0.5 else int(rng.choice(chunks))
 
     def _prefetched(self) -> Iterator[Batch]:
-        """Batches from the present step on, made ahead in a thread: 80 s of audio cost some tenths of a second."""
+        """Batches from the present step on, made ahead in a thread."""
         ready: queue.Queue[Any] = queue.Queue(3)
 
         def work(first: int) -> None:
             try:
                 for index, group in enumerate(self._groups()):
                     if index >= first:
-                        ready.put(self._batch(group, np.random.default_rng((self.config.seed, 3, index))))
+                        ready.put(self._batch(group))
             except BaseException as error:  # noqa: BLE001 (handed to the training thread, which raises it)
                 ready.put(error)
 
@@ -268,15 +280,11 @@ class Trainer:
             rng = np.random.default_rng((self.config.seed, 2, epoch))
             yield from batches(self.speech.utterances, int(self.config.batch_s * SAMPLE_RATE), rng)
 
-    def _batch(self, group: list[Utterance], rng: np.random.Generator) -> Batch:
-        waves = [self.speech.audio(utterance).astype(np.float32) / 32768 for utterance in group]
-        waves = [augment(wave, waves, self.config.augmentation, rng) for wave in waves]
-        samples, lengths = padded(waves)
-        return (
-            samples.to(self.device),
-            lengths.to(self.device),
-            [self.units.encode(utterance.text) for utterance in group],
-        )
+    def _batch(self, group: list[Utterance]) -> Batch:
+        samples, lengths = padded([self.speech.audio(utterance).astype(np.float32) / 32768 for utterance in group])
+        if self.device != "cpu":
+            samples = samples.pin_memory()
+        return samples, lengths, [self.units.encode(utterance.text) for utterance in group]
 
     def _evaluate(self) -> None:
         kept = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
@@ -285,7 +293,9 @@ class Trainer:
         rates = {}
         if self.config.ctc_weight:
             rates = error_rates(
-                transcribe(self.network, self.units, self.dev, self.dev_utterances, chunk, self.device),
+                transcribe(
+                    self.network, self.units, self.dev, self.dev_utterances, chunk, self.device, self.config.precision
+                ),
                 self.dev_utterances,
             )
         hours = round(self.speech.hours, 2)
@@ -334,22 +344,34 @@ class Trainer:
 def ctc_loss(logits: Tensor, frames: Tensor, targets: list[list[int]]) -> Tensor:
     """Negative log-likelihood of the transcripts, per unit."""
     log_probs = logits.log_softmax(-1).transpose(0, 1)
-    flat = torch.tensor([token for target in targets for token in target])
+    flat = torch.tensor([token for target in targets for token in target]).to(logits.device, non_blocking=True)
     sizes = torch.tensor([len(target) for target in targets])
-    loss = functional.ctc_loss(log_probs, flat, frames.cpu(), sizes, reduction="none", zero_infinity=True)
+    loss = functional.ctc_loss(log_probs, flat, frames, sizes, reduction="none", zero_infinity=True)
     return loss.sum() / sizes.sum()
+
+
+def disagreement(logits: Tensor, frames: Tensor) -> Tensor:
+    """KL a frame between the halves of a batch that hear the same clips, each to the fixed answer of the other."""
+    (one, other), count = logits.log_softmax(-1).chunk(2), frames[: len(frames) // 2]
+    real = (torch.arange(logits.shape[1])[None] < count[:, None]).float().to(logits.device, non_blocking=True)
+    forth = (other.detach().exp() * (other.detach() - one)).sum(-1)
+    back = (one.detach().exp() * (one.detach() - other)).sum(-1)
+    return ((forth + back) / 2 * real).sum() / real.sum()
 
 
 def mask_spans(x: Tensor, config: Augmentation) -> Tensor:
     """Zero random spans of frames and of channels (SpecAugment on hidden states)."""
     batch, frames, width = x.shape
-    keep = torch.ones(batch, frames, 1, dtype=x.dtype, device=x.device)
-    for row, start in (torch.rand(batch, frames) < config.time_masks / config.time_mask_frames).nonzero().tolist():
-        keep[row, start : start + config.time_mask_frames] = 0
-    across = torch.ones(batch, 1, width, dtype=x.dtype, device=x.device)
-    for row, start in (torch.rand(batch, width) < config.channel_masks).nonzero().tolist():
-        across[row, :, start : start + config.channel_mask_width] = 0
-    return x * keep * across
+    time = _spans((batch, frames), config.time_masks / config.time_mask_frames, config.time_mask_frames, x)
+    across = _spans((batch, width), config.channel_masks, config.channel_mask_width, x)
+    return x * (time[:, :, None] * across[:, None])
+
+
+def _spans(shape: tuple[int, int], chance: float, width: int, like: Tensor) -> Tensor:
+    """0 where a span covers a place and 1 elsewhere, (batch, n); at each place one begins with that chance."""
+    starts = (torch.rand(shape, device=like.device) < chance).to(like.dtype)
+    covered = functional.max_pool1d(functional.pad(starts[:, None], (width - 1, 0)), width, 1)
+    return 1 - covered[:, 0]
 
 
 def _name(path: str) -> str:

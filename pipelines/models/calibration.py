@@ -322,7 +322,7 @@ def _factors(products: dict[str, Linear], seen: dict[str, Magnitudes]) -> dict[s
         if layer is not None and layer[2] in NORM_OF:
             weights = np.abs(products[name].value).max(axis=1)
             found[f"{layer[1]}/{NORM_OF[layer[2]]}"] = balance(magnitudes.channels, weights)
-        elif name.split(".")[0] == STEM_PRODUCT:
+        elif name in (STEM_PRODUCT, f"{STEM_PRODUCT}.down"):
             channels = magnitudes.channels.reshape(-1, WIDTH).max(axis=0)
             rows = np.abs(products[name].value).max(axis=1).reshape(-1, WIDTH).max(axis=0)
             found[STEM_NORM] = balance(channels, rows)

@@ -12,13 +12,14 @@ import pytest
 from pipelines.errors import AmiraError
 from pipelines.models import calibration, native
 from pipelines.models.calibration import Distance, calibrate, sensitive, worthwhile
-from pipelines.models.forms import Forms
+from pipelines.models.forms import Forms, ctc_forms
 from pipelines.models.graph import GraphWriter, float_linear, tensor
 from pipelines.models.ladder import precisions, writers
 from pipelines.models.layers import Layers
 from pipelines.models.qdq import SmoothedWeights, balance, qdq_linear
 from pipelines.models.ranges import Magnitudes
 from pipelines.models.trained import quantized
+from tests.trained_weights import stream_weights, write_weights
 
 RNG = np.random.default_rng(0)
 WIDTH = 416
@@ -51,6 +52,19 @@ CLIPS = [RNG.standard_normal(WIDTH * 6).astype(np.float32) for _ in range(8)]
 
 def run(model, clip: np.ndarray) -> np.ndarray:
     return onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"input_values": clip[None]})[0]
+
+
+def test_a_convolution_in_two_factors_is_calibrated_like_a_whole_one(tmp_path: Path) -> None:
+    """Its first factor stands behind the stem's norm; its second reads other channels, fewer than the model's."""
+    weights = write_weights(
+        tmp_path / "stream-ctc-draft", stream_weights(1, (24, 16)),
+        streaming=True, layers=1, left_frames=8, stem_rank=[24, 16], stem_mean=0.02, stem_std=0.3,
+    )  # fmt: skip
+    forms = ctc_forms(weights)
+    seen = calibration._observe(forms, forms.weights, [RNG.standard_normal(8_000).astype(np.float32) / 10])
+    assert {"conv2.down", "conv2.up"} <= set(seen)
+    factors = calibration._factors(forms.products(), seen)["groupnorm"]
+    assert factors.shape == (WIDTH,) and factors.std() > 0
 
 
 def test_a_histogram_that_grows_counts_as_one_that_does_not() -> None:

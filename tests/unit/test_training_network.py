@@ -15,7 +15,7 @@ from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.paths import models_dir  # noqa: E402
 from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
 from training.exported import load_exported, load_known  # noqa: E402
-from training.loop import Trainer, ctc_loss, mask_spans  # noqa: E402
+from training.loop import Trainer, ctc_loss, disagreement, mask_spans  # noqa: E402
 from training.network import Network, factored  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
 
@@ -88,6 +88,20 @@ def test_masks_cover_about_the_share_that_was_asked_for() -> None:
     assert ((x == 0).all(-1) | (x == 1).all(-1)).all()  # whole frames
 
 
+def test_halves_of_a_batch_that_say_the_same_agree_and_padding_does_not_count() -> None:
+    torch.manual_seed(0)
+    one, other = torch.randn(2, 20, 29), torch.randn(2, 20, 29)
+    frames = torch.tensor([12, 20, 12, 20])
+    assert float(disagreement(torch.cat((one, one)), frames)) == pytest.approx(0, abs=1e-6)
+    found = disagreement(torch.cat((one, other)), frames)
+    p, q = one.log_softmax(-1), other.log_softmax(-1)
+    both = ((p.exp() - q.exp()) * (p - q)).sum(-1) / 2  # KL one way and the other, halved
+    assert float(found) == pytest.approx(float(torch.cat((both[0, :12], both[1])).mean()), rel=1e-5)
+    padded = other.clone()
+    padded[0, 12:] += 5
+    assert float(disagreement(torch.cat((one, padded)), frames)) == pytest.approx(float(found), rel=1e-6)
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> str:
     import soundfile
@@ -130,6 +144,37 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path: Path, corpu
     assert torch.equal(whole["layers.0.mlp.fc1.weight"], start["layers.0.mlp.fc1.weight"])
     log = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "wer" in entry] == [2, 4]
+
+
+def test_two_disturbed_hearings_and_a_late_teacher_train_and_lower_layers_learn_slower(
+    tmp_path: Path, corpus: str
+) -> None:
+    config = TrainingConfig(
+        name="t", corpus=corpus, dev=corpus, model=Model(layers=2, frozen_layers=0), steps=2, warm_up_steps=1,
+        batch_s=4, precision="fp32", evaluate_every=2, consistency_weight=0.2, layer_decay=0.5, learning_rate=1e-3,
+        augmentation=Augmentation(room_chance=0.5, equaliser_chance=0.5, stop_chance=0.5),
+    )  # fmt: skip
+    first = Trainer(config, tmp_path / "t", tmp_path / "cache")
+    rates = {group["base"] for group in first.optimizer.param_groups}
+    assert rates == {1e-3, 5e-4, 2.5e-4, config.head_learning_rate}  # top layer and norm, bottom layer, stem, head
+    first.run()
+    student = config.model_copy(
+        update={
+            "model": Model(layers=1, frozen_layers=0, streaming=True, chunk_frames=(7,)),
+            "teacher": str(tmp_path / "t" / "export"), "teacher_weight": 1.0, "consistency_weight": 0.0,
+        }
+    )  # fmt: skip
+    samples, lengths = torch.from_numpy(noise(32_000))[None], torch.tensor([32_000])
+
+    def distance(delay: int) -> float:
+        torch.manual_seed(0)
+        late = Trainer(student.model_copy(update={"teacher_delay": delay}), tmp_path / "s", tmp_path / "cache")
+        with torch.no_grad():
+            return float(late._losses(samples, samples, lengths, [[3]])["teacher"])
+
+    assert distance(3) != pytest.approx(distance(0))
+    Trainer(student.model_copy(update={"teacher_delay": 3}), tmp_path / "s", tmp_path / "cache").run()
+    assert (tmp_path / "s" / "export" / "weights.safetensors").is_file()
 
 
 def test_a_training_writes_pieces_of_words(tmp_path: Path, corpus: str) -> None:
