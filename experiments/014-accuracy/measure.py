@@ -1,6 +1,6 @@
 """Runs the accuracy plans one after the other, stores their runs under reports/, and writes README.md's tables.
 
-    .venv/bin/python experiments/014-accuracy/measure.py             # all plans; 13 minutes on an idle core
+    .venv/bin/python experiments/014-accuracy/measure.py             # all plans; 25 minutes on a core
     .venv/bin/python experiments/014-accuracy/measure.py --clips 8   # a trial of everything: stores nothing
     .venv/bin/python experiments/014-accuracy/measure.py --show      # the tables of the stored runs
 

@@ -43,7 +43,9 @@ AGAIN_S = 0.16
 """How often the whole-clip model is run again over its window."""
 WHOLE = "moonshine-ctc"
 SERVER, DRAFT = "stream-ctc-server", "stream-ctc-draft"
-FORMS = {WHOLE: ("fp32", "int8"), SERVER: ("fp32", "fp16", "int8"), DRAFT: ("fp32", "fp16", "int8")}
+STEP_FORMS = ("fp32", "fp16", "int8", "int8-balanced")
+FORMS = {WHOLE: ("fp32", "int8"), SERVER: STEP_FORMS, DRAFT: STEP_FORMS}
+BAR_FORMS = {"fp32": "FP32", "int8": "INT8", "int8-balanced": "INT8 balanced"}
 BARS = (
     (SERVER, "step_ms", 8.0, "a step of the server size, ms"),
     (DRAFT, "step_ms", 3.0, "a step of the draft size, ms"),
@@ -182,11 +184,11 @@ def rates_line(result: dict[str, Any]) -> str:
 
 def bars_table(result: dict[str, Any]) -> str:
     """What was asked for, and the form that comes nearest."""
-    lines = ["| bar | at most | FP32 | INT8 | met |", "|---|---:|---:|---:|---|"]
+    lines = [f"| bar | at most | {' | '.join(BAR_FORMS.values())} | met |", f"|---|---:|{'---:|' * len(BAR_FORMS)}---|"]
     for model, measure_, most, what in BARS:
-        found = {form: _value(result, f"{model} {form}", measure_) for form in ("fp32", "int8")}
+        found = {form: _value(result, f"{model} {form}", measure_) for form in BAR_FORMS}
         shown = [f"{value:.2f}" if value is not None else "not measured" for value in found.values()]
-        met = [form.upper() for form, value in found.items() if value is not None and value <= most]
+        met = [BAR_FORMS[form] for form, value in found.items() if value is not None and value <= most]
         verdict = (
             " and ".join(met) if met else ("no" if any(found.values()) else "not measured: the model is not built")
         )
@@ -215,7 +217,7 @@ def steps_table(result: dict[str, Any]) -> str:
         values = np.array(result["times_ns"][name], float) / 1e6
         by_bytes, by_adds = facts["weight_bytes"] / read / 1e6, facts["multiplications"] / adds / 1e6
         # What INT8's products of a whole window could reach was not measured; a step's are bound by the bytes.
-        floor = by_bytes if name.endswith("int8") else max(by_bytes, by_adds)
+        floor = by_bytes if " int8" in name else max(by_bytes, by_adds)
         floors = "| | " if name == f"{WHOLE} int8" else f"| {floor:.2f} | {np.median(values) / floor:.1f} "
         share, low, high = _share(result, name, rng)
         lines.append(
