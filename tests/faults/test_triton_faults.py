@@ -117,7 +117,7 @@ def until(
 
 
 def answered_since(seen: Seen, since_ns: int, count: int = 8) -> Callable[[], bool]:
-    """Whether the last calls that began after `since_ns` were all answered, some by each caller."""
+    """Whether the last calls that began after `since_ns` were all answered."""
 
     def true() -> bool:
         calls = [what for start, _, what in seen.calls if start > since_ns]
@@ -199,7 +199,8 @@ def survive(
             since_ns = perf_counter_ns()
             inflict()
             heal()
-            until(answered_since(seen, perf_counter_ns()))
+            # Calls that met the fault may hang until their deadline while others are answered: wait for their ends too.
+            until(answered_since(seen, perf_counter_ns() + int((DEADLINE_S + LATE_S) * 1e9)))
         assert service.bulkhead.slots.in_flight == 0
         assert all(counters.get("in_use", 0) == 0 for counters in service.counters().values())
         [connection] = service.connections
