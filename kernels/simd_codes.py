@@ -1,7 +1,8 @@
-"""Products of rows that are rounded to 8 bits, and attention whose sums have a fixed order.
+"""Products of rows that are rounded to integers, and attention whose sums have a fixed order.
 
 What a row comes to does not depend on the rows that are multiplied with it: integers are exact, and the rest is added
-in one order. So a step of many tokens gives the very numbers of as many steps of one. Needs AVX-512 with VNNI.
+in one order. So a step of many tokens gives the very numbers of as many steps of one. How rows are rounded says
+`kernels.dense.ROUNDINGS` by lanes: 8 need AVX2, 16 AVX-512 with VNNI.
 """
 
 from __future__ import annotations
@@ -11,23 +12,32 @@ from typing import Any
 import numpy as np
 
 from kernels import simd
-from kernels.simd.codes import CODE_ROWS
+from kernels.dense import BLOCK_ROWS, ROUNDINGS
 from kernels.simd.product import STEADY_ROWS
 from kernels.simd_dense import softmax
 
 F = np.float32
+_FINE, _COARSE = ROUNDINGS[8], ROUNDINGS[16]
+FINE, COARSE = F(_FINE.largest), F(_COARSE.largest)
+COARSE_MIDDLE = _COARSE.middle
+FINE_SHIFT = _FINE.largest + 1
+"""Added before and taken off after rounding, which cuts off: only what is positive is rounded to the nearest so."""
 
 
 @simd.shared
 def encode(
-    x: Any, x_at: int, x_stride: int, rows: int, depth: int, codes: Any, steps: Any, sums: Any, lanes: int
+    x: Any, x_at: int, x_stride: int, rows: int, depth: int, codes: Any, steps: Any, sums: Any, first: int, lanes: int
 ) -> None:
-    """Round each row to `codes` (uint8, `depth` a row): 128 and x in steps of a 127th of the row's largest size.
+    """Round each row to `codes`, `depth` a row: the middle, and x in steps that make its largest size the largest code.
 
-    steps, sums: float32 and int32: for each row its step, and the sum of its codes less 128. `depth` is a multiple of
-    16, at most 65,536.
+    codes: uint8 or int16, see `kernels.dense.ROUNDINGS`.
+    steps, sums: float32 and int32: for each row its step, and the sum of its codes less their middle. `depth` is a
+        multiple of 16, at most 4,096.
+    first: The row of `codes`, `steps` and `sums` to begin with.
     """
     simd.target(lanes)
+    largest = COARSE if lanes == 16 else FINE
+    shift = COARSE_MIDDLE if lanes == 16 else FINE_SHIFT
     for row in range(rows):
         base = x_at + row * x_stride
         peak = simd.splat(F(0), lanes)
@@ -36,16 +46,44 @@ def encode(
             size = simd.as_float(simd.bit_and(simd.as_int32(some), simd.splat(0x7FFFFFFF, lanes)))
             peak = simd.larger(size, peak)
         most = simd.largest(peak)
-        factor = simd.splat(F(127) / most if most > F(0) else F(0), lanes)
-        middle = simd.splat(F(128.5), lanes)
+        factor = simd.splat(largest / most if most > F(0) else F(0), lanes)
+        middle = simd.splat(F(F(shift) + F(0.5)), lanes)
         total = simd.splat(F(0), lanes)
-        to = row * depth
+        to = (first + row) * depth
         for i in range(0, depth, lanes):
             code = simd.to_int32(simd.fma(simd.load(x, base + i, lanes), factor, middle))
-            total = simd.add(total, simd.to_float(code))
-            simd.store_codes(codes, to + i, code)
-        simd.put(steps, row, F(most / F(127)))
-        simd.put(sums, row, np.int32(np.int64(simd.total(total)) - 128 * depth))
+            signed = simd.sub(code, simd.splat(shift, lanes))
+            total = simd.add(total, simd.to_float(signed))
+            simd.store_codes(codes, to + i, code if lanes == 16 else signed)
+        simd.put(steps, first + row, F(most / largest))
+        simd.put(sums, first + row, np.int32(simd.total(total)))
+
+
+@simd.shared
+def multiply_codes(
+    codes: Any, steps: Any, sums: Any, rows: int, depth: int,
+    b: Any, b_at: int,
+    c: Any, c_at: int, c_stride: int, columns: int,
+    scale: Any, zero: Any, offsets: Any, bias: Any, column: int,
+    accumulate: bool, lanes: int,
+) -> None:  # fmt: skip
+    """What `multiply` does behind `encode`."""
+    simd.target(lanes)
+    most = 12 if lanes == 16 else 6
+    group = 4 if lanes == 16 else 2
+    tiles = (rows + most - 1) // most
+    for first in range(0, columns, 32):
+        for part in range(0, 32, 2 * lanes):
+            row = 0
+            for tile in range(tiles):
+                some = (rows - row + tiles - tile - 1) // (tiles - tile)
+                simd.code_rows(
+                    codes, row * depth, depth, steps, sums, row, b, b_at + first * depth + part * group,
+                    depth * 32 + part * (depth - group), depth,
+                    c, c_at + row * c_stride + first + part, c_stride,
+                    scale, zero, offsets, bias, column + first + part, some, lanes, accumulate,
+                )  # fmt: skip
+                row += some
 
 
 @simd.shared
@@ -60,21 +98,16 @@ def multiply(
     """`c = (a @ (b - zero)) * scale + bias` with the rows of `a` rounded by `encode`; added if `accumulate`.
 
     b: int8 panels as `kernels.dense.grouped` lays them down; columns is a multiple of 32.
-    codes, steps, sums: room for what `encode` makes of the rows.
+    codes, steps, sums: room for what `encode` makes of the rows, or of `BLOCK_ROWS` of them.
     """
     simd.target(lanes)
-    encode(a, a_at, a_stride, rows, depth, codes, steps, sums, lanes)
-    tiles = (rows + CODE_ROWS - 1) // CODE_ROWS
-    for first in range(0, columns, 32):
-        row = 0
-        for tile in range(tiles):
-            some = (rows - row + tiles - tile - 1) // (tiles - tile)
-            simd.code_rows(
-                codes, row * depth, depth, steps, sums, row, b, b_at + first * depth, depth,
-                c, c_at + row * c_stride + first, c_stride, scale, zero, offsets, bias, column + first, some,
-                accumulate,
-            )  # fmt: skip
-            row += some
+    for block in range(0, rows, BLOCK_ROWS):
+        size = min(BLOCK_ROWS, rows - block)
+        encode(a, a_at + block * a_stride, a_stride, size, depth, codes, steps, sums, 0, lanes)
+        multiply_codes(
+            codes, steps, sums, size, depth, b, b_at, c, c_at + block * c_stride, c_stride, columns,
+            scale, zero, offsets, bias, column, accumulate, lanes,
+        )  # fmt: skip
 
 
 @simd.shared

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from kernels import simd, simd_math
+from kernels.dense import BLOCK_ROWS
 
 F = np.float32
-BLOCK_ROWS = 96
-"""Rows of A that go through all panels before the next ones: 1,664 wide they stay in L2."""
 
 
 @simd.shared

@@ -43,7 +43,7 @@ from pipelines.paths import home, models_dir
 from pipelines.registry import Context
 
 TRIALS = {
-    "simd@int8": (("greedy", 6), ("beam", 6), ("english", 6), ("search", 6), ("search", 8), ("text", 8)),
+    "simd@int8": (("greedy", 5), ("beam", 5), ("english", 5), ("search", 5), ("text", 5)),
     "simd@fp32": (("greedy", 2), ("beam", 3), ("search", 3), ("text", 5)),
     "ort@int8": (("greedy", 3), ("beam", 5), ("search", 5), ("text", 7)),
     "ort@fp32": (("greedy", 3), ("beam", 5), ("english", 5), ("search", 5), ("text", 5)),

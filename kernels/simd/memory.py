@@ -8,7 +8,6 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 
 from kernels.simd.base import (
-    I8,
     I16,
     I32,
     I64,
@@ -73,10 +72,10 @@ def store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def store_codes(typing: Any, array: Any, index: Any, vector: Any) -> Any:
-    """Write int32 lanes, all of them in [0, 255], as bytes to `array` from flat `index` on."""
+    """Write int32 lanes, all of which fit, as elements of `array` (uint8 or int16) from flat `index` on."""
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        codes = builder.trunc(arguments[2], ir.VectorType(I8, vector.lanes))
+        codes = builder.trunc(arguments[2], ir.VectorType(element_of(context, array), vector.lanes))
         pointer = address(context, builder, array, arguments[0], arguments[1], codes.type)
         builder.store(codes, pointer, align=1)
         return context.get_dummy_value()

@@ -27,7 +27,9 @@ from kernels.simd.base import (
 TILE_ROWS = {8: 6, 16: 12}
 """Rows of a tile by the number of lanes: with two vectors of each row the sums fill the registers."""
 STEADY_ROWS = 3
-"""Rows of a tile of `steady_rows`: four chains of sums each fill the registers of sixteen lanes."""
+"""Rows of a tile of `steady_rows`."""
+STEADY_CHAINS = {8: 2, 16: 4}
+"""Chains of sums of each of its rows by the number of lanes: so many fill the registers."""
 
 
 @dataclass(slots=True)
@@ -207,5 +209,5 @@ def steady_rows(
     rows: Any, lanes: Any, accumulate: Any,
 ) -> Any:  # fmt: skip
     """`product_rows` for 1 to `STEADY_ROWS` rows, each summed in the same order however many there are."""
-    chains = dict.fromkeys(range(1, STEADY_ROWS + 1), 4)
+    chains = dict.fromkeys(range(1, STEADY_ROWS + 1), STEADY_CHAINS[lanes.literal_value])
     return _typed(STEADY_ROWS, chains, a, b, c, scale, zero, bias, lanes, accumulate)

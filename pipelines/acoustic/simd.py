@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kernels import cpu
 from kernels.buffers import aligned_block
-from kernels.dense import column_sums, grouped
+from kernels.dense import ROUNDINGS, Rounding, grouped
 from pipelines.acoustic import simd_loops
 from pipelines.acoustic.moonshine import MoonshineAed
 from pipelines.contracts import SAMPLE_RATE, Encoded, EncoderDecoderModel, Float32
@@ -62,7 +62,8 @@ class _State:
 class SimdAed(MoonshineAed):
     """Moonshine on one thread, every product from the shipped int8 weights with FP32 arithmetic.
 
-    With `rounded`, the decoder's steps multiply integers: activations are rounded to 8 bits, row by row.
+    With `rounded`, the decoder's steps multiply integers: activations are rounded row by row, to 8 bits where the CPU
+    has VNNI, else to 13 (`kernels.dense.ROUNDINGS`).
     """
 
     max_step_tokens = MAX_STEP_TOKENS
@@ -78,10 +79,13 @@ class SimdAed(MoonshineAed):
         )
         self._rounded = rounded
         self._cross_offsets = self._step_offsets = np.zeros(0, np.int32)
-        if rounded:
-            self._cross_weights, self._cross_offsets = _regrouped(self._cross_weights, CROSS_MATRICES)
-            self._step_weights, self._step_offsets = _regrouped(self._step_weights, STEP_MATRICES)
         self._encoder = simd_loops.encoder_loop(lanes).call
+        if rounded and cpu.missing("avx512-vnni"):
+            lanes = 8
+        self._rounding = ROUNDINGS[lanes]
+        if rounded:
+            self._cross_weights, self._cross_offsets = _regrouped(self._cross_weights, CROSS_MATRICES, self._rounding)
+            self._step_weights, self._step_offsets = _regrouped(self._step_weights, STEP_MATRICES, self._rounding)
         self._cross = simd_loops.cross_loop(lanes, rounded).call
         self._step = simd_loops.step_loop(lanes, rounded).call
         self._nothing = _aligned(np.zeros(MAX_POSITIONS, np.float32))
@@ -123,7 +127,8 @@ class SimdAed(MoonshineAed):
             rows = min(MAX_STEP_TOKENS, max_tokens)
             logits = lease(rows * VOCABULARY)
             most = max(rows, frames)
-            rounding: Arrays = (lease(max(rows * 4, frames) * WIDTH, np.uint8), lease(most), lease(most, np.int32))
+            codes = lease(max(rows * 4, frames) * WIDTH, self._rounding.dtype)
+            rounding: Arrays = (codes, lease(most), lease(most, np.int32))
             if self._rounded:
                 cache[1][:] = 0
             hidden = encoded.hidden.reshape(-1)
@@ -161,18 +166,21 @@ class SimdAed(MoonshineAed):
         state.length = length
 
 
-def _regrouped(group: Arrays, matrices: Sequence[tuple[int, int]]) -> tuple[Arrays, npt.NDArray[np.int32]]:
+def _regrouped(
+    group: Arrays, matrices: Sequence[tuple[int, int]], rounding: Rounding
+) -> tuple[Arrays, npt.NDArray[np.int32]]:
     """A group of weights (see `pipelines.models.panels`) for products of integers, and its columns' offsets.
 
     Args:
         group: weights, scale, zero, bias, gains.
         matrices: Inputs and outputs of each of its matrices.
+        rounding: How rows are rounded.
     """
     weights, *rest = group
     sizes = [inputs * outputs for inputs, outputs in matrices]
     parts = list(zip(np.split(weights, np.cumsum(sizes)[:-1]), (inputs for inputs, _ in matrices), strict=True))
-    offsets = np.concatenate([128 * column_sums(*part) for part in parts])
-    return (_aligned(np.concatenate([grouped(*part) for part in parts])), *rest), _aligned(offsets)
+    offsets = np.concatenate([rounding.offsets(*part) for part in parts])
+    return (_aligned(np.concatenate([grouped(*part, rounding.group) for part in parts])), *rest), _aligned(offsets)
 
 
 def _done(result: int) -> None:
@@ -244,20 +252,15 @@ class SimdInt8(Variant):
     """`acoustic/simd@int8`."""
 
     id = "acoustic/simd@int8"
-    summary = "as simd@fp32, but decoder steps multiply integers (8-bit activations); many tokens cost little more"
+    summary = "as simd@fp32, but decoder steps multiply integers: many tokens cost little more than one"
     families = ("aed",)
 
     @classmethod
     def available(cls) -> Unavailable | None:
-        """Whether the CPU has the instruction that it is made of."""
-        if missing := cpu.missing("avx512-vnni"):
-            return Unavailable(
-                f"this CPU lacks {', '.join(missing)}",
-                "Use a CPU with AVX-512 VNNI (Intel Ice Lake, AMD Zen 4 and later), or acoustic/simd@fp32.",
-            )
-        return None
+        """Whether the CPU has vectors for it."""
+        return without_vectors()
 
     @classmethod
     @contextmanager
     def _open_impl(cls, context: Context, options: Any) -> Iterator[EncoderDecoderModel]:
-        yield SimdAed(context, LANES["avx512"], rounded=True)
+        yield SimdAed(context, widest(), rounded=True)

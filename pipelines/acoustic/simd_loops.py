@@ -9,7 +9,10 @@ Layouts are those of `pipelines.models.panels` and `kernels.simd_dense`; WIDTH i
 
 from __future__ import annotations
 
+import numpy as np
+
 from kernels.compile import Loop, compile_loop
+from kernels.dense import ROUNDINGS
 from pipelines.models import moonshine
 
 WIDTH, HEADS, HEAD_WIDTH, LAYERS = moonshine.WIDTH, moonshine.HEADS, moonshine.HEAD_WIDTH, moonshine.LAYERS
@@ -22,8 +25,11 @@ QUERY_ROWS = 48
 _FLOATS = "float32[::1]"
 _WEIGHTS = f"int8[::1], {_FLOATS}, int32[::1], {_FLOATS}, {_FLOATS}"
 """weights, scale, zero, bias, gains"""
-_ROUNDING = f"int32[::1], uint8[::1], {_FLOATS}, int32[::1]"
-"""offsets, codes, steps, sums"""
+
+
+def rounding_types(lanes: int) -> str:
+    """Of the codes that rows are rounded to, their steps and sums."""
+    return f"{np.dtype(ROUNDINGS[lanes].dtype)}[::1], {_FLOATS}, int32[::1]"
 
 
 def panels_of(count: int) -> int:
@@ -154,7 +160,7 @@ def cross_loop(lanes: int, rounded: bool) -> Loop:
 
     width, heads, head_width, layers = WIDTH, HEADS, HEAD_WIDTH, LAYERS
 
-    @compile_loop(f"int64({_FLOATS}, {_WEIGHTS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, {_ROUNDING})")
+    @compile_loop(f"int64({_FLOATS}, {_WEIGHTS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, int32[::1], {rounding_types(lanes)})")
     def loop(  # type: ignore[no-untyped-def]
         hidden, weights, scale, zero, bias, gains, scratch, keys, values, offsets, codes, steps, sums,
     ):  # fmt: skip
@@ -196,23 +202,24 @@ def step_loop(lanes: int, rounded: bool) -> Loop:
     tokens: int64 (n,), which follow `past` earlier ones; cross_keys, cross_values: as `cross_loop` fills them for
     `frames`; keys, values: the same for up to `capacity` (a multiple of 32) tokens; logits: float32 (n * 32768,).
 
-    With `rounded`, the rows of every product are rounded to 8 bits (`kernels.simd_codes`): the weights are then
-    grouped panels with their `offsets`; codes, steps, sums: uint8 (n * 4 * WIDTH,), float32 (n,) and int32 (n,) to
-    round in; `values` must be finite everywhere. A step of many tokens gives bit for bit what single ones give.
+    With `rounded`, the rows of every product are rounded to integers (`kernels.simd_codes`): the weights are then
+    grouped panels with their `offsets`; codes, steps, sums: (n * 4 * WIDTH,) of the codes' dtype, float32 (n,) and
+    int32 (n,) to round in; `values` must be finite everywhere. A step of many tokens gives bit for bit what single
+    ones give.
     """
-    from kernels import dense, simd, simd_codes, simd_dense
+    from kernels import simd, simd_codes, simd_dense
 
     product, attend = (
         (simd_codes.multiply, simd_codes.attend) if rounded else (simd_dense.multiply_exactly, simd_dense.attend)
     )
-    group = dense.GROUP if rounded else 1
+    group = ROUNDINGS[lanes].group if rounded else 1
 
     width, heads, head_width, layers, pairs, padded = WIDTH, HEADS, HEAD_WIDTH, LAYERS, PAIRS, PADDED
     vocabulary = moonshine.VOCABULARY
 
     @compile_loop(
         f"int64(int64[::1], int64, {_WEIGHTS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, int64, "
-        f"{_FLOATS}, {_FLOATS}, int64, {_FLOATS}, {_FLOATS}, {_ROUNDING})"
+        f"{_FLOATS}, {_FLOATS}, int64, {_FLOATS}, {_FLOATS}, int32[::1], {rounding_types(lanes)})"
     )
     def loop(  # type: ignore[no-untyped-def]
         tokens, past, weights, scale, zero, bias, gains, nothing, angles, cross_keys, cross_values, frames,

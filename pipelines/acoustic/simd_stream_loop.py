@@ -4,7 +4,7 @@ Products run over the rows of all streams together; keys and values stay where t
 own, so that nothing of a stream's state is copied into a batch and back. Keys are remembered as they were rotated at
 their own positions: only differences of positions count.
 
-Layouts are those of `kernels.simd_dense`, with float32 panels; WIDTH is 416, a head 52 of it.
+Layouts are those of `kernels.simd_dense`; WIDTH is 416, a head 52 of it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 from kernels.compile import Loop, compile_loop
-from pipelines.acoustic.simd_loops import HEAD_WIDTH, HEADS, PADDED, PAIRS, WIDTH, panels_of
+from kernels.dense import BLOCK_ROWS
+from pipelines.acoustic.simd_loops import HEAD_WIDTH, HEADS, PADDED, PAIRS, WIDTH, panels_of, rounding_types
 
 CARRY = 511
 """Samples before its own that the first frame of a step hears."""
-GROUP_ROWS = 96
-"""Rows of A that go through all panels of a convolution before the next ones."""
+GROUP_ROWS, GROUP_CODES = 96, 48
+"""Rows of A that go through all panels of a convolution before the next ones: of numbers, and of their codes."""
 _FLOATS = "float32[::1]"
 
 
@@ -34,23 +35,38 @@ def stream_scratch(streams: int, frames: int, ring: int) -> int:
     return rows * WIDTH + max(stem, layers)
 
 
-def stream_loop(lanes: int) -> Loop:
+def stream_codes(frames: int) -> tuple[int, int]:
+    """Codes, and rows of them, that `stream_loop` needs room for where rows are rounded."""
+    most = max(GROUP_CODES, 2 * frames + 1)
+    return max(most * 7 * WIDTH, BLOCK_ROWS * 4 * WIDTH), max(most, BLOCK_ROWS)
+
+
+def stream_loop(lanes: int, rounded: bool) -> Loop:
     """One step of all streams of a batch; returns the frames of a stream.
 
-    `(samples, streams, conv1, weights, bias, gains, layers, head, slots, starts, keys, values, ring, left, angles,
-    nothing, whole, scratch, logits)`, with
+    `(samples, streams, conv1, weights, scale, bias, gains, layers, head, slots, starts, keys, values, ring, left,
+    angles, nothing, whole, scratch, logits, codes, steps, sums)`, with
 
-    samples: float32 (streams, CARRY + 384 frames), flat. conv1, weights: float32 panels of the first convolution and of
-    everything behind it; bias: for every output; head: outputs of the last product, whole panels. slots, starts: int64
-    (streams,): which ring, and how many frames it has had. keys, values: the rings of all slots (see `ring_sizes`) for
-    `ring` frames, of which a frame sees `left` before its step. angles: float32 (streams * frames, 2 * PAIRS), flat.
-    nothing: float32 zeros and whole: int32 zeros, one for each column of the widest product. logits: float32
-    (streams * frames * head,).
+    samples: float32 (streams, CARRY + 384 frames), flat.
+    conv1: float32 panels of the first convolution.
+    weights: panels of everything behind it: float32, or int8 and grouped where `rounded` (`kernels.simd_codes`).
+    scale (for int8 alone), bias: for every output.
+    gains: of the norms, in the order of their use; before them, where `rounded`, what the inputs of the second and third
+        convolution are multiplied by.
+    head: outputs of the last product, whole panels.
+    slots, starts: int64 (streams,): which ring, and how many frames it has had.
+    keys, values: the rings of all slots (see `ring_sizes`) for `ring` frames, of which a frame sees `left` before its
+        step.
+    angles: float32 (streams * frames, 2 * PAIRS), flat.
+    nothing: float32 zeros and whole: int32 zeros, one for each column of the widest product.
+    logits: float32 (streams * frames * head,).
+    codes, steps, sums: what `stream_codes` says, of the codes' dtype, float32 and int32.
     """
-    from kernels import simd, simd_dense
+    from kernels import simd, simd_codes, simd_dense
 
+    product = simd_codes.multiply if rounded else simd_dense.multiply_exactly
     width, heads, head_width, pairs, padded = WIDTH, HEADS, HEAD_WIDTH, PAIRS, PADDED
-    carry, group_rows = CARRY, GROUP_ROWS
+    carry, group_rows, group_codes = CARRY, GROUP_ROWS, GROUP_CODES
 
     @simd.shared
     def convolve(
@@ -78,6 +94,49 @@ def stream_loop(lanes: int) -> Loop:
                             row += some
 
     @simd.shared
+    def lift(x: Any, start: int, rows: int, columns: int, gains: Any, gain: int, lanes: int) -> None:
+        """Multiply every column by its gain, in place."""
+        simd.target(lanes)
+        for row in range(rows):
+            base = start + row * columns
+            for i in range(0, columns, lanes):
+                simd.store(x, base + i, simd.mul(simd.load(x, base + i, lanes), simd.load(gains, gain + i, lanes)))
+
+    @simd.shared
+    def convolve_exactly(
+        a: Any, a_at: int, a_pitch: int, a_stride: int, streams: int, rows: int, depth: int,
+        b: Any, b_at: int, c: Any, c_at: int, columns: int, scale: Any, whole: Any, bias: Any, column: int,
+        codes: Any, steps: Any, sums: Any, lanes: int,
+    ) -> None:  # fmt: skip
+        simd.target(lanes)
+        convolve(
+            a, a_at, a_pitch, a_stride, streams, rows, depth, b, b_at, c, c_at, columns, whole, bias, column, lanes
+        )
+
+    @simd.shared
+    def convolve_codes(
+        a: Any, a_at: int, a_pitch: int, a_stride: int, streams: int, rows: int, depth: int,
+        b: Any, b_at: int, c: Any, c_at: int, columns: int, scale: Any, whole: Any, bias: Any, column: int,
+        codes: Any, steps: Any, sums: Any, lanes: int,
+    ) -> None:  # fmt: skip
+        """`convolve` with rows rounded: those of several streams lie behind each other then."""
+        simd.target(lanes)
+        together = max(1, group_codes // rows)
+        for block in range(0, streams, together):
+            some = min(together, streams - block)
+            for stream in range(some):
+                simd_codes.encode(
+                    a, a_at + (block + stream) * a_pitch, a_stride, rows, depth, codes, steps, sums, stream * rows,
+                    lanes,
+                )  # fmt: skip
+            simd_codes.multiply_codes(
+                codes, steps, sums, some * rows, depth, b, b_at, c, c_at + block * rows * columns, columns, columns,
+                scale, whole, whole, bias, column, False, lanes,
+            )  # fmt: skip
+
+    strided = convolve_codes if rounded else convolve_exactly
+
+    @simd.shared
     def attend(
         x: Any, q_at: int, rows: int, keys: Any, k_at: int, values: Any, v_at: int, ring: int, count: int,
         stale: int, gone: int, scores: Any, s_at: int, o_at: int, nothing: Any, whole: Any, lanes: int,
@@ -99,12 +158,13 @@ def stream_loop(lanes: int) -> Loop:
         )  # fmt: skip
 
     @compile_loop(
-        f"int64({_FLOATS}, int64, {_FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, int64, int64, int64[::1], int64[::1], "
-        f"{_FLOATS}, {_FLOATS}, int64, int64, {_FLOATS}, {_FLOATS}, int32[::1], {_FLOATS}, {_FLOATS})"
+        f"int64({_FLOATS}, int64, {_FLOATS}, {'int8[::1]' if rounded else _FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, "
+        f"int64, int64, int64[::1], int64[::1], {_FLOATS}, {_FLOATS}, int64, int64, {_FLOATS}, {_FLOATS}, int32[::1], "
+        f"{_FLOATS}, {_FLOATS}, {rounding_types(lanes)})"
     )
     def loop(  # type: ignore[no-untyped-def]
-        samples, streams, conv1, weights, bias, gains, layers, head, slots, starts, keys, values, ring, left,
-        angles, nothing, whole, scratch, logits,
+        samples, streams, conv1, weights, scale, bias, gains, layers, head, slots, starts, keys, values, ring, left,
+        angles, nothing, whole, scratch, logits, codes, steps, sums,
     ):  # fmt: skip
         simd.target(lanes)
         pitch = samples.size // streams
@@ -113,6 +173,8 @@ def stream_loop(lanes: int) -> Loop:
         if frames < 1 or left + frames > ring or slots.size < streams or starts.size < streams:
             return -1
         if angles.size < rows * 2 * pairs or logits.size < rows * head or nothing.size < 4 * width:
+            return -1
+        if rounded and (codes.size < (2 * frames + 1) * 7 * width or steps.size < 2 * frames + 1):
             return -1
         key_size = heads * ((ring + 31) // 32 * 32) * head_width
         value_size = heads * ring * 64
@@ -130,17 +192,23 @@ def stream_loop(lanes: int) -> Loop:
             return -3
         convolve(samples, 0, pitch, 64, streams, first, 127, conv1, 0, scratch, stem1, width, whole, nothing, 0, lanes)
         simd_dense.tanh(scratch, stem1, streams * first * width, lanes)
-        at = column = 0
-        convolve(
+        at = column = gain = 0
+        if rounded:
+            lift(scratch, stem1, streams * first, width, gains, gain, lanes)
+            gain += width
+        strided(
             scratch, stem1, first * width, 3 * width, streams, second, 7 * width, weights, at, scratch, stem2,
-            2 * width, whole, bias, column, lanes,
+            2 * width, scale, whole, bias, column, codes, steps, sums, lanes,
         )  # fmt: skip
         simd_dense.gelu(scratch, stem2, streams * second * 2 * width, lanes)
+        if rounded:
+            lift(scratch, stem2, streams * second, 2 * width, gains, gain, lanes)
+            gain += 2 * width
         at += 7 * width * 2 * width
         column += 2 * width
-        convolve(
+        strided(
             scratch, stem2, second * 2 * width, 4 * width, streams, frames, 6 * width, weights, at, scratch, x,
-            width, whole, bias, column, lanes,
+            width, scale, whole, bias, column, codes, steps, sums, lanes,
         )  # fmt: skip
         simd_dense.gelu(scratch, x, rows * width, lanes)
         at += 6 * width * width
@@ -152,12 +220,11 @@ def stream_loop(lanes: int) -> Loop:
         scores = mixed + rows * padded
         if scratch.size < scores + frames * ((ring + 31) // 32 * 32):
             return -3
-        gain = 0
         for layer in range(layers):
             simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain, lanes)
-            simd_dense.multiply(
-                scratch, normed, width, rows, width, weights, at, width * 32, scratch, wide, 3 * width, 3 * width,
-                bias, whole, bias, column, False, lanes,
+            product(
+                scratch, normed, width, rows, width, weights, at, scratch, wide, 3 * width, 3 * width,
+                scale, whole, whole, bias, column, codes, steps, sums, False, lanes,
             )  # fmt: skip
             at += width * 3 * width
             column += 3 * width
@@ -188,31 +255,31 @@ def stream_loop(lanes: int) -> Loop:
                         scratch, query, frames, keys, k_at, values, v_at, ring, count, stale, gone,
                         scratch, scores, mixed + stream * frames * padded + one * head_width, nothing, whole, lanes,
                     )  # fmt: skip
-            simd_dense.multiply(
-                scratch, mixed, padded, rows, width, weights, at, width * 32, scratch, x, width, width,
-                bias, whole, bias, column, True, lanes,
+            product(
+                scratch, mixed, padded, rows, width, weights, at, scratch, x, width, width,
+                scale, whole, whole, bias, column, codes, steps, sums, True, lanes,
             )  # fmt: skip
             at += width * width
             column += width
             simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain + width, lanes)
-            simd_dense.multiply(
-                scratch, normed, width, rows, width, weights, at, width * 32, scratch, wide, 4 * width, 4 * width,
-                bias, whole, bias, column, False, lanes,
+            product(
+                scratch, normed, width, rows, width, weights, at, scratch, wide, 4 * width, 4 * width,
+                scale, whole, whole, bias, column, codes, steps, sums, False, lanes,
             )  # fmt: skip
             at += width * 4 * width
             column += 4 * width
             simd_dense.gelu(scratch, wide, rows * 4 * width, lanes)
-            simd_dense.multiply(
-                scratch, wide, 4 * width, rows, 4 * width, weights, at, 4 * width * 32, scratch, x, width, width,
-                bias, whole, bias, column, True, lanes,
+            product(
+                scratch, wide, 4 * width, rows, 4 * width, weights, at, scratch, x, width, width,
+                scale, whole, whole, bias, column, codes, steps, sums, True, lanes,
             )  # fmt: skip
             at += 4 * width * width
             column += width
             gain += 2 * width
         simd_dense.layer_norm(scratch, x, scratch, normed, rows, width, gains, gain, lanes)
-        simd_dense.multiply(
-            scratch, normed, width, rows, width, weights, at, width * 32, logits, 0, head, head,
-            bias, whole, bias, column, False, lanes,
+        product(
+            scratch, normed, width, rows, width, weights, at, logits, 0, head, head,
+            scale, whole, whole, bias, column, codes, steps, sums, False, lanes,
         )  # fmt: skip
         return frames
 

@@ -24,7 +24,7 @@ from tests.trained_weights import write_own_stream
 
 STREAMING = ("vad", "partials", "finals")
 ORDER = ("memory", "kernel", "acoustic", "decoder")
-OWN_MODELS = {"acoustic/simd-stream@fp32": write_own_stream}
+OWN_MODELS = dict.fromkeys(("acoustic/simd-stream@fp32", "acoustic/simd-stream@int8"), write_own_stream)
 """Small models for variants that run one architecture alone."""
 CTC_BELOW = {"memory": "memory/pooled", "kernel": "kernel/scalar", "acoustic": "acoustic/ort@fp32"}
 

@@ -95,16 +95,17 @@ def test_streaming_equals_offline(
 
 
 @pytest.mark.parametrize("chunk_frames", [1, 5, 7, 30])
+@pytest.mark.parametrize(("name", "tolerance"), [("simd-stream@fp32", 1e-3), ("simd-stream@int8", 0.1)])
 def test_compiled_loops_say_the_same(
-    chunk_frames: int, built: Path, tensors: dict[str, np.ndarray], samples: Float32
+    name: str, tolerance: float, chunk_frames: int, built: Path, tensors: dict[str, np.ndarray], samples: Float32
 ) -> None:
     """The ring goes round many times, and the last step is a short one that must not see what is too old."""
     if "conv2.down.weight" in tensors:
-        with pytest.raises(AmiraError, match="another"), opened(built, "simd-stream@fp32"):
+        with pytest.raises(AmiraError, match="another"), opened(built, name):
             pass
         return
-    with opened(built, "simd-stream@fp32", chunk_frames=chunk_frames) as model:
-        np.testing.assert_allclose(stream(model, samples), offline(tensors, samples, chunk_frames), atol=1e-3)
+    with opened(built, name, chunk_frames=chunk_frames) as model:
+        np.testing.assert_allclose(stream(model, samples), offline(tensors, samples, chunk_frames), atol=tolerance)
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("ort@fp16", 0.02), ("ort@int8", 0.3)])
@@ -115,12 +116,12 @@ def test_other_precisions_are_near(
         np.testing.assert_allclose(stream(model, samples), offline(tensors, samples, 7), atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["ort@fp32", "simd-stream@fp32"])
+@pytest.mark.parametrize("name", ["ort@fp32", "simd-stream@fp32", "simd-stream@int8"])
 def test_streams_of_one_batch_do_not_disturb_each_other(
     name: str, built: Path, tensors: dict[str, np.ndarray], samples: Float32
 ) -> None:
     """Three streams, one step apart, of different lengths: together they say what each says alone."""
-    if name == "simd-stream@fp32" and "conv2.down.weight" in tensors:
+    if name.startswith("simd-stream") and "conv2.down.weight" in tensors:
         pytest.skip("compiled loops have no factored convolutions")
     clips = [samples[:20_000], samples[5_000:30_000], samples[10_000:12_000]]
     with opened(built, name) as model:
