@@ -51,8 +51,8 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
     conv1: float32 panels of the first convolution.
     weights: panels of everything behind it: float32, or int8 and grouped where `rounded` (`kernels.simd_codes`).
     scale (for int8 alone), bias: for every output.
-    gains: of the norms, in the order of their use; before them, where `rounded`, what the inputs of the second and third
-        convolution are multiplied by.
+    gains: of the norms, in the order of their use; before them, where `rounded`, what the inputs of the second and the
+        third convolution are multiplied by.
     head: outputs of the last product, whole panels.
     slots, starts: int64 (streams,): which ring, and how many frames it has had.
     keys, values: the rings of all slots (see `ring_sizes`) for `ring` frames, of which a frame sees `left` before its
