@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import websockets
-from contenders import Running, amira, running
+from contenders import Contender, Running, amira, running
 
 from amira_client import AsyncClient, Final
 from harness.corpus import load_corpus
@@ -69,9 +69,9 @@ async def _idle_bytes(server: Running) -> float:
     return grown
 
 
-def real(core: int, seconds: float, capacity: int) -> dict[str, Any]:
+def real(contender: Contender, core: int, seconds: float, capacity: int) -> dict[str, Any]:
     """One stream for a minute, 70 % of the capacity, and all of it; the words of clips alone and beside all of it."""
-    with running(amira(), core) as server:
+    with running(contender, core) as server:
         before = scrape(server.url)
         whole = max(ALONE_S, seconds) if seconds >= 8 else seconds
         one = _step(server, streams=1, seconds=whole)

@@ -36,7 +36,8 @@ SHERPA_BATCH = 16
 """Streams of one batch: batches of 1 took twice the time a stream, 64 no less than 16."""
 MODEL = "stream-ctc-server"
 ONNX_RUNTIME = ("--set", "recognizer.first.variants.acoustic=ort@fp32")
-INT8 = ("--set", "recognizer.first.variants.acoustic=ort@int8-balanced")
+INT8 = ("--set", "recognizer.first.variants.acoustic=simd-stream@int8")
+INT8_ONNX_RUNTIME = ("--set", "recognizer.first.variants.acoustic=ort@int8-balanced")
 FORMS = {"FP32": "fp32", "INT8": "int8-balanced"}
 """What sherpa-onnx gets, too: `int8` is no quicker than FP32 in ONNX Runtime on a CPU without VNNI."""
 

@@ -24,15 +24,27 @@ from typing import Any
 import bars
 import legacy_client
 import tables
-from contenders import FORMS, INT8, MODEL, ONNX_RUNTIME, Contender, Running, amira, running, sherpa, sherpa_program
+from contenders import (
+    FORMS,
+    INT8,
+    INT8_ONNX_RUNTIME,
+    MODEL,
+    ONNX_RUNTIME,
+    Contender,
+    Running,
+    amira,
+    running,
+    sherpa,
+    sherpa_program,
+)
 
 from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from pipelines.paths import models_dir
 
 RESULT, README = (Path(__file__).with_name(name) for name in ("result.json", "README.md"))
-OURS = "AMIRA, FP32"
-"""The configuration of `streaming.toml` as it is."""
+OURS = {"AMIRA, FP32": (), "AMIRA, INT8": INT8}
+"""What the configuration of `streaming.toml` is changed by: by nothing, and by integers in the products."""
 LIMIT_MS = 300.0
 FINENESS = 1.03
 """The search ends when the smallest number of streams that was too many is at most so much above the largest fine."""
@@ -68,7 +80,12 @@ def measure(sections: list[str], seconds: float, output: Path) -> None:
         "null": lambda: bars.null(server_core, seconds),
         "rivals": lambda: rivals(server_core, seconds),
         "legacy": lambda: legacy(server_core, seconds),
-        "real": lambda: bars.real(server_core, seconds, result["rivals"]["searches"][OURS]["streams"]),
+        "real": lambda: {
+            "by": {
+                name: bars.real(amira(*changed), server_core, seconds, result["rivals"]["searches"][name]["streams"])
+                for name, changed in OURS.items()
+            }
+        },
     }
     for section in sections:
         result[section] = {"seconds": seconds, **run[section]()}
@@ -123,11 +140,11 @@ def search(contenders: dict[str, Contender], core: int, seconds: float, limit_ms
 def rivals(core: int, seconds: float) -> dict[str, Any]:
     """The streaming model in our server and in sherpa-onnx's, on one core."""
     six = "recognizer.first.options.acoustic.chunk_frames=6"
-    contenders = {
-        OURS: amira(),
-        f"{OURS}, steps of 144 ms": amira("--set", six),
-        f"{OURS}, by ONNX Runtime": amira(*ONNX_RUNTIME),
-        "AMIRA, INT8, by ONNX Runtime": amira(*INT8),
+    contenders = {name: amira(*changed) for name, changed in OURS.items()}
+    contenders |= {f"{name}, steps of 144 ms": amira(*changed, "--set", six) for name, changed in OURS.items()}
+    contenders |= {
+        "AMIRA, FP32, by ONNX Runtime": amira(*ONNX_RUNTIME),
+        "AMIRA, INT8, by ONNX Runtime": amira(*INT8_ONNX_RUNTIME),
     }
     reason = None
     if sherpa_program() is None:
@@ -145,7 +162,7 @@ def legacy(core: int, seconds: float) -> dict[str, Any]:
         errors = legacy_client.wer(server.port)
     room = ("--set", "limits.max_ahead_ms=60000", "--set", "limits.max_sessions=500")
     ours = {
-        "partials by the streaming model": amira(*room, "--set", "recognizer.finals=second-pass", finals=True),
+        "partials by the streaming model": amira(*room, *INT8, "--set", "recognizer.finals=second-pass", finals=True),
         "default": amira(*room, config=None, finals=True),
     }
     long = min(30.0, max(seconds, 5 * one["p99"] / 1_000))  # a queue that only grows must not stay below the limit

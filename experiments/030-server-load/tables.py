@@ -47,24 +47,26 @@ def _null(found: dict[str, Any]) -> str:
 
 
 def _real(found: dict[str, Any]) -> str:
+    rows = [row for name, each in found["by"].items() for row in _real_rows(name, each)]
+    return _table(("the streaming model", "", "bar", "measured", "reached"), rows)
+
+
+def _real_rows(name: str, found: dict[str, Any]) -> list[tuple[Any, ...]]:
     buckets = {float(limit): count for limit, count in found["compute"].items()}
     within = buckets[0.01] / buckets[float("inf")] if buckets[float("inf")] else 0.0
     load = found["seventy"]["latency_ms"]["partial"]
     ratio = load["p99"] / load["p50"]
     words = found["words"]
-    rows: list[tuple[Any, ...]] = [
-        ("last byte of a chunk to its partial, one stream", "median below 10 ms", f"{within:.1%} below 10 ms",
-         _bar(within >= 0.5)),
-        (f"p99 / p50 of the partials at {found['seventy']['streams']} streams (70 %)", "2.5",
-         f"{_ms(load['p99'])} / {_ms(load['p50'])} ms = {ratio:.1f}", _bar(ratio <= 2.5)),
-    ]  # fmt: skip
     alone, loaded = words["alone"], words["loaded"]
     same = sum(alone[clip] == loaded[clip] for clip in alone)
-    rows.append(
-        (f"words of a clip beside {found['full']['streams']} streams and alone", "equal",
-         f"{same} of {len(alone)} clips the same", _bar(words["loaded_throughout"] and same == len(alone)))
-    )  # fmt: skip
-    return _table(("the streaming model, FP32", "bar", "measured", "reached"), rows)
+    return [
+        (name, "last byte of a chunk to its partial, one stream", "median below 10 ms", f"{within:.1%} below 10 ms",
+         _bar(within >= 0.5)),
+        (name, f"p99 / p50 of the partials at {found['seventy']['streams']} streams (70 %)", "2.5",
+         f"{_ms(load['p99'])} / {_ms(load['p50'])} ms = {ratio:.1f}", _bar(ratio <= 2.5)),
+        (name, f"words of a clip beside {found['full']['streams']} streams and alone", "equal",
+         f"{same} of {len(alone)} clips the same", _bar(words["loaded_throughout"] and same == len(alone))),
+    ]  # fmt: skip
 
 
 def _rivals(found: dict[str, Any]) -> str:

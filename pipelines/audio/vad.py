@@ -94,7 +94,7 @@ def mirrored(block: Float32) -> Float32:
 def features(weights: VadWeights, chunks: Float32) -> Float32:
     """The layers that look at one chunk alone: (chunks, 640) samples to (chunks, 512) gate inputs."""
     frames = np.lib.stride_tricks.sliding_window_view(chunks, _WINDOW, axis=1)[:, ::_HOP]
-    spectrum = np.ascontiguousarray(frames) @ weights.basis
+    spectrum = _times(np.ascontiguousarray(frames), weights.basis)
     bins = spectrum.shape[-1] // 2
     spectrum *= spectrum
     values: Float32 = (
@@ -116,8 +116,15 @@ def _convolve(values: Float32, matrix: Float32, bias: Float32, stride: int) -> F
     padded = np.zeros((count, frames + 2, inputs), np.float32)
     padded[:, 1:-1] = values
     columns = np.concatenate([padded[:, k : k + frames : stride] for k in range(3)], axis=2)
-    out: Float32 = columns @ matrix + bias
+    out = _times(columns, matrix)
+    out += bias
     return np.maximum(out, np.float32(0.0), out=out)
+
+
+def _times(rows: Float32, matrix: Float32) -> Float32:
+    """`rows @ matrix` as one product: NumPy makes one of every chunk's few rows otherwise."""
+    product: Float32 = rows.reshape(-1, rows.shape[-1]) @ matrix
+    return product.reshape(*rows.shape[:-1], -1)
 
 
 class _Cell:
