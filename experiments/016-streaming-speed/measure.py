@@ -44,8 +44,20 @@ AGAIN_S = 0.16
 WHOLE = "moonshine-ctc"
 SERVER, DRAFT = "stream-ctc-server", "stream-ctc-draft"
 STEP_FORMS = ("fp32", "fp16", "int8", "int8-balanced")
-FORMS = {WHOLE: ("fp32", "int8"), SERVER: STEP_FORMS, DRAFT: STEP_FORMS}
-BAR_FORMS = {"fp32": "FP32", "int8": "INT8", "int8-balanced": "INT8 balanced"}
+COMPILED = "compiled-"
+"""Begins the forms in our own compiled loops, which have no factored stem; the others are ONNX Runtime's."""
+FORMS = {
+    WHOLE: ("fp32", "int8"),
+    SERVER: (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8"),
+    DRAFT: STEP_FORMS,
+}
+BAR_FORMS = {
+    "fp32": "FP32",
+    "int8": "INT8",
+    "int8-balanced": "INT8 balanced",
+    f"{COMPILED}fp32": "FP32 compiled",
+    f"{COMPILED}int8": "INT8 compiled",
+}
 BARS = (
     (SERVER, "step_ms", 8.0, "a step of the server size, ms"),
     (DRAFT, "step_ms", 3.0, "a step of the draft size, ms"),
@@ -113,7 +125,9 @@ def _open(stack: ExitStack, model: str, precision: str) -> Any:
     context = Context(models_dir(), model, 1, {})
     for axis, name in (("memory", "pooled"), ("kernel", "numpy")):
         context.parts[axis] = stack.enter_context(registry.get(f"{axis}/{name}").open(context))
-    return stack.enter_context(registry.get(f"acoustic/ort@{precision}").open(context))
+    own = precision.startswith(COMPILED)
+    variant = f"simd-stream@{precision.removeprefix(COMPILED)}" if own else f"ort@{precision}"
+    return stack.enter_context(registry.get(f"acoustic/{variant}").open(context))
 
 
 def _multiply_adds() -> Callable[[], object]:
@@ -156,8 +170,11 @@ def _facts(model: str, precision: str, opened: Any) -> dict[str, float]:
     halves = (steps - 7) // 3 + 1  # what the second convolution makes
     frames = (halves - 3) // 2 + 1
     rest = sum(sizes[name] * (halves if name.startswith("conv2") else frames) for name in products)
-    own = onnx.load(models_dir() / model / f"model.{precision}.onnx").graph
-    weights = sum(numpy_helper.to_array(tensor).nbytes for tensor in own.initializer)
+    if precision.startswith(COMPILED):
+        weights = sum(sizes[name] for name in products) * (1 if precision.endswith("int8") else 4)
+    else:
+        own = onnx.load(models_dir() / model / f"model.{precision}.onnx").graph
+        weights = sum(numpy_helper.to_array(tensor).nbytes for tensor in own.initializer)
     audio_s = AGAIN_S if model == WHOLE else opened.chunk_samples / SAMPLE_RATE
     return {"multiplications": FIRST * steps + rest, "weight_bytes": weights, "audio_s": audio_s}
 
@@ -217,7 +234,7 @@ def steps_table(result: dict[str, Any]) -> str:
         values = np.array(result["times_ns"][name], float) / 1e6
         by_bytes, by_adds = facts["weight_bytes"] / read / 1e6, facts["multiplications"] / adds / 1e6
         # What INT8's products of a whole window could reach was not measured; a step's are bound by the bytes.
-        floor = by_bytes if " int8" in name else max(by_bytes, by_adds)
+        floor = by_bytes if "int8" in name else max(by_bytes, by_adds)
         floors = "| | " if name == f"{WHOLE} int8" else f"| {floor:.2f} | {np.median(values) / floor:.1f} "
         share, low, high = _share(result, name, rng)
         lines.append(

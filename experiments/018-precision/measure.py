@@ -38,7 +38,8 @@ MODEL = "stream-ctc-server"
 BASE = "ort@fp32"
 FORMS = (
     BASE, "ort@plain", "ort@fp16", "ort@fp16-autocast", "ort@int8", "ort@int8-qdq", "ort@int8-balanced",
-    "ort@int8-dynamic", "ort@int8-static", "tensorrt@fp16", "tensorrt@int8", "torch-cuda@fp16", "torch-cuda@bf16",
+    "ort@int8-dynamic", "ort@int8-static", "simd-stream@fp32", "simd-stream@int8", "tensorrt@fp16", "tensorrt@int8",
+    "torch-cuda@fp16", "torch-cuda@bf16",
 )  # fmt: skip
 ROUNDS = 400
 TELLING = ("avx512_vnni", "avx_vnni", "avx512f")
