@@ -24,6 +24,8 @@ from pipelines.errors import AmiraError
 TOKEN_S = 0.4
 """What one token of the draft takes at most, on average; the search goes so far for each."""
 MARGIN_S = 0.4
+TOKEN_LABELS, MARGIN_LABELS = 5, 8
+"""The same in labels, of which the best of every frame tell how many there are: a quick speaker needs less time."""
 COMMA_S = 0.34
 """A pause of this length is likelier than not to be written as a comma or a stop, in what the attention decoder makes
 of training speech."""
@@ -39,11 +41,13 @@ class Heard(Hypothesis):
 class _Said(NamedTuple):
     """A text, and where it leads.
 
-    `ends`: see `kernels.ctc_prefix.extend`; `spelling`, `context`: columns of a node in `kernels.ctc_prefix_beam`.
+    `ends`, `window`: see `kernels.ctc_prefix.extend`; `spelling`, `context`: columns of a node in
+    `kernels.ctc_prefix_beam`.
     """
 
     text: str
     ends: npt.NDArray[np.float64]
+    window: npt.NDArray[np.int64]
     last: int
     spelling: int
     context: int
@@ -87,14 +91,23 @@ class PrefixSearch:
         self._extend = ctc_prefix.extend().call
         vocabulary = decoder.vocabulary
         self._labels = {vocabulary.piece(label): label for label in range(len(vocabulary)) if label != vocabulary.blank}
-        best = self._log_probs.max(axis=1, initial=IMPOSSIBLE).astype(np.float64)
+        labels = self._log_probs.argmax(axis=1)
+        best = self._log_probs[np.arange(len(labels)), labels].astype(np.float64)
+        begun = (labels != vocabulary.blank) & (labels != np.append(-1, labels[:-1]))
+        self._heard = np.append(0, np.cumsum(begun))
+        """For each number of frames: how many labels the best of every frame say."""
         self._rest = np.append(np.cumsum(best[::-1])[::-1], 0.0)
         """For each number of frames: the log-probability of the best that can follow."""
         ends = np.full((len(best) + 1, 2), -np.inf)
         ends[0, 0] = 0
         ends[1:, 0] = np.cumsum(self._log_probs[:, vocabulary.blank], dtype=np.float64)
         model = decoder.language_model
-        self._said = [_Said("", ends, -1, 0, model.start if model else -1)]
+        so_far = ends[:, 0] + self._rest  # falls: before the first word it is silent
+        silent = int((so_far >= so_far[0] - ctc_prefix.FAR).sum()) - 1
+        window = np.array([0, silent], np.int64)
+        self._said = [_Said("", ends, window, -1, 0, model.start if model else -1)]
+        most, width = len(best), decoder.options.width
+        self._nodes, self._node_scores = np.empty((1 + most * width, 7), np.int32), np.zeros(1 + most * width)
 
     def say(self, text: str) -> None:
         """Set the text so far: letters of the model and single spaces; others are passed over."""
@@ -103,24 +116,26 @@ class PrefixSearch:
         for place in range(len(self._said[-1].text), len(text)):
             self._said.append(self._and(text[place], text[: place + 1]))
 
-    def search(self, frames: int) -> Continuation | None:
-        """What follows in the next `frames` frames; `None` where the clip is too short for the text."""
+    def search(self, frames: int, labels: int) -> Continuation | None:
+        """What follows in the next `frames` frames or `labels` labels; `None` where the clip is too short."""
         from kernels.ctc_prefix_beam import BEAM, CONTEXT, NODES, SPELLING, TOKEN, path
 
         said, decoder, options = self._said[-1], self._decoder, self._decoder.options
-        sums = np.logaddexp(said.ends[:, 0], said.ends[:, 1])
-        start = int((sums + self._rest).argmax())
-        if sums[start] == -np.inf:
+        low, high = said.window.tolist()
+        sums = np.logaddexp(said.ends[low : high + 1, 0], said.ends[low : high + 1, 1])
+        place = int((sums + self._rest[low : high + 1]).argmax()) if len(sums) else 0
+        if not len(sums) or sums[place] == -np.inf:
             return None
-        stop = min(len(self._log_probs), start + frames)
+        start, begun = low + place, sums[place]
+        stop = min(len(self._log_probs), start + frames, int(self._heard.searchsorted(self._heard[start] + labels)))
         width = options.width
-        room = 1 + (stop - start) * width
-        nodes, node_scores = np.full((room, 7), -1, np.int32), np.zeros(room)
+        nodes, node_scores = self._nodes, self._node_scores
         beam, beam_scores, state = np.zeros(width, np.int32), np.full((width, 2), -np.inf), np.zeros(3, np.int64)
         state[NODES] = state[BEAM] = 1
+        nodes[0], node_scores[0] = -1, 0.0
         nodes[0, TOKEN] = decoder.space if said.last < 0 else said.last
         nodes[0, SPELLING], nodes[0, CONTEXT] = said.spelling, said.context
-        beam_scores[0] = said.ends[start] - sums[start]
+        beam_scores[0] = said.ends[start] - begun
         model, tree = decoder.language_model, (nodes, node_scores, beam, beam_scores, state)
         if stop > start:
             decoder.advance(
@@ -148,15 +163,17 @@ class PrefixSearch:
         said, label = self._said[-1], self._labels.get(sign)
         if label is None:
             return said._replace(text=text)
-        ends = np.empty_like(said.ends)
-        self._extend(self._log_probs, self._decoder.vocabulary.blank, said.last, label, said.ends, ends)
+        ends, window = np.full_like(said.ends, -np.inf), said.window.copy()
+        self._extend(
+            self._log_probs, self._decoder.vocabulary.blank, said.last, label, self._rest, said.ends, ends, window
+        )  # fmt: skip
         spelling, context = said.spelling, said.context
         if self._decoder.language_model:
             if label == self._decoder.space:
                 context, spelling = self._after_word(spelling, context), 0
             elif spelling >= 0:
                 spelling = int(self._decoder.ngram.children[spelling, label])
-        return _Said(text, ends, label, spelling, context)
+        return _Said(text, ends, window, label, spelling, context)
 
     def _after_word(self, spelling: int, context: int) -> int:
         """The n-gram's state behind a word; one that it does not know leaves no context."""
@@ -190,7 +207,9 @@ class SearchDraft:
         words, last = spoken(text), text.split()[-1] if text else ""
         closed = bool(words) and closes(last)
         self._search.say(" ".join(words) + (" " if closed else ""))
-        found = self._search.search(round((count * TOKEN_S + MARGIN_S) / self._frame_shift_s))
+        found = self._search.search(
+            round((count * TOKEN_S + MARGIN_S) / self._frame_shift_s), count * TOKEN_LABELS + MARGIN_LABELS
+        )
         if found is None:
             return []
         rest, follow = "", found.text.split()

@@ -58,10 +58,11 @@ def test_a_texts_probability_is_the_sum_over_its_alignments(text: str) -> None:
     log_probs = np.log(rng.dirichlet(np.ones(3), 5)).astype(np.float32)  # blank, a, b
     ends = np.full((6, 2), -np.inf)
     ends[0, 0], ends[1:, 0] = 0, np.cumsum(log_probs[:, 0])
-    last = -1
+    rest = np.append(np.cumsum(log_probs.max(axis=1)[::-1])[::-1], 0.0).astype(np.float64)
+    last, window = -1, np.array([0, 5])
     for sign in text:
-        label, after = "-ab".index(sign), np.empty_like(ends)
-        assert ctc_prefix.extend().call(log_probs, 0, last, label, ends, after) == 5
+        label, after = "-ab".index(sign), np.full_like(ends, -np.inf)
+        assert ctc_prefix.extend().call(log_probs, 0, last, label, rest, ends, after, window) == 5
         ends, last = after, label
     for frames in range(6):
         wanted = np.zeros(2)
@@ -71,22 +72,45 @@ def test_a_texts_probability_is_the_sum_over_its_alignments(text: str) -> None:
                 in_blank = not path or path[-1] == 0
                 wanted[0 if in_blank else 1] += np.exp(sum(log_probs[t, label] for t, label in enumerate(path)))
         np.testing.assert_allclose(np.exp(ends[frames]), wanted, atol=1e-7)
-    assert ctc_prefix.extend().call(log_probs, 0, -1, 1, ends[:3].copy(), ends[:3].copy()) == -1
+    assert ctc_prefix.extend().call(log_probs, 0, -1, 1, rest, ends[:3].copy(), ends[:3].copy(), window) == -1
+
+
+def test_frames_far_from_where_a_text_ends_are_left_out() -> None:
+    """Beside sums over all frames: the same where it matters, and nothing elsewhere."""
+    said = np.log(np.full((60, 3), 1e-15, np.float32))
+    said[np.arange(60), [1 if t % 20 == 10 else 2 if t % 20 == 15 else 0 for t in range(60)]] = 0
+    rest = np.append(np.cumsum(said.max(axis=1)[::-1])[::-1], 0.0).astype(np.float64)
+    ends, window, last = np.full((61, 2), -np.inf), np.array([0, 11]), -1
+    ends[0, 0], ends[1:, 0] = 0, np.cumsum(said[:, 0])
+    whole = ends
+    for label in (1, 2, 1):
+        after, everywhere = np.full_like(ends, -np.inf), np.full_like(ends, -np.inf)
+        ctc_prefix.extend().call(said, 0, last, label, rest, ends, after, window)
+        for t in range(60):
+            begins = whole[t, 0] if last == label else np.logaddexp(*whole[t])
+            everywhere[t + 1, 1] = np.logaddexp(begins, everywhere[t, 1]) + said[t, label]
+            everywhere[t + 1, 0] = np.logaddexp(*everywhere[t]) + said[t, 0]
+        ends, whole, last = after, everywhere, label
+    low, high = window.tolist()
+    assert (low, high) == (31, 36)  # from the second of label 1 to behind the label 2 that follows it
+    np.testing.assert_allclose(ends[low : high + 1], whole[low : high + 1], atol=1e-9)
+    assert np.isneginf(ends[:low]).all()
+    assert np.isneginf(ends[high + 1 :]).all()
 
 
 def test_the_search_goes_on_behind_the_text(decoder: BeamDecoder) -> None:
     search = PrefixSearch(decoder, heard("the pit a hat"))
     for said, follows in (("", "the pit a hat"), ("the", " pit a hat"), ("the p", "it a hat"), ("the pit a hat", "")):
         search.say(said)
-        found = search.search(1000)
+        found = search.search(1000, 1000)
         assert found is not None
         assert (found.text, found.ended) == (follows, True)
     search.say("the cat")  # taken back, and another word than was heard
-    found = search.search(1000)
+    found = search.search(1000, 1000)
     assert found is not None
     assert found.text == " a hat"
     search.say("the")
-    found = search.search(8)
+    found = search.search(8, 1000)
     assert found is not None
     assert not found.ended
     assert " pit a hat".startswith(found.text)
@@ -98,7 +122,7 @@ def test_what_is_written_decides_what_an_unclear_word_is(decoder: BeamDecoder) -
     search = PrefixSearch(decoder, log_probs)
     for said, follows in (("the", " pit"), ("the h", "at"), ("the p", "it"), ("the c", "at")):
         search.say(said)
-        found = search.search(1000)
+        found = search.search(1000, 1000)
         assert found is not None
         assert found.text == follows
 
@@ -116,7 +140,7 @@ def test_pauses_become_commas_and_letters_complete_words(decoder: BeamDecoder) -
 def test_a_text_that_the_clip_has_no_room_for_has_no_draft(decoder: BeamDecoder) -> None:
     search = PrefixSearch(decoder, heard("a"))
     search.say("the cat sat")
-    assert search.search(100) is None
+    assert search.search(100, 100) is None
     assert SearchDraft(search, TABLE, SHIFT_S).ahead(TABLE.encode("The cat sat"), 5) == []
 
 
@@ -161,6 +185,6 @@ def test_without_an_ngram_the_search_goes_on_too() -> None:
     bare = BeamDecoder(labels(), BeamOptions(width=8), None)  # type: ignore[arg-type]
     search = PrefixSearch(bare, heard("the cat sat"))
     search.say("the c")
-    found = search.search(1000)
+    found = search.search(1000, 1000)
     assert found is not None
     assert found.text == "at sat"
