@@ -14,10 +14,9 @@ import numpy as np
 from kernels.compile import Loop, compile_loop
 from kernels.ctc_prefix_beam import log_add
 
-
 FAR = 30.0
-"""How much less probable than the best, in natural log, it may be that the text has ended at a frame before it counts as
-impossible: most of a clip is that far from where a text ends."""
+"""How much less probable than the best, in natural log, it may be that the text has ended at a frame before that counts
+as impossible: most of a clip is that far from where a text ends."""
 
 
 @cache

@@ -53,8 +53,8 @@ LOSSLESS_NAMES = ("simd@int8", "ort@fp32")
 LOSSLESS_TRIAL = (("search", 5),)
 ENGLISH_PRUNE = 3e-8
 ENGLISH = {"width": 16, "threshold": 15.0, "token_floor": -9.0, "unknown_penalty": -20.0}
-"""The search with the English trigram: wider, and words that it does not know are rarely right. Of 32 prefixes the drafts
-are no better."""
+"""The search with the English trigram: words that it does not know are rarely right. With 32 prefixes drafts are no
+better."""
 SOURCES: dict[str, dict[str, Any]] = {
     "greedy": {},
     "beam": {"width": 8, "lm": "build/languages/trained-4b7b6d5f570e9514.arpa"},
