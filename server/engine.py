@@ -35,8 +35,6 @@ PACE_NS, LONGEST_PACE_NS = 2.5, 10_000_000
 """A round begins no sooner after the last one than so much times the square of the open streams, and never that much
 later. Two threads that pass the GIL to and fro for each message of thousands of streams spend more time on that than on
 the messages; a hundred streams wait for 25 microseconds."""
-MOST = 256
-"""Streams of a round: what more of them need at once does not stay in the CPU's caches. The others come next."""
 MAX_HEARINGS = 6
 """How often the first pass hears a segment again before its session is told that the backend is gone."""
 FIRST_PAUSE_NS = 50_000_000
@@ -119,10 +117,17 @@ Item = tuple[str, Stream | None, Any, int]
 
 
 class Engine:
-    """Runs the sessions of one recogniser."""
+    """Runs the sessions of one recogniser.
 
-    def __init__(self, recognizer: StreamingRecognizer, lane: Lane, metrics: Metrics) -> None:
-        self._recognizer, self._lane, self._metrics = recognizer, lane, metrics
+    Args:
+        recognizer: What it runs them with.
+        lane: Where segments are settled.
+        metrics: What it counts in.
+        most: Streams of a round; the others come next.
+    """
+
+    def __init__(self, recognizer: StreamingRecognizer, lane: Lane, metrics: Metrics, most: int) -> None:
+        self._recognizer, self._lane, self._metrics, self._most = recognizer, lane, metrics, most
         self._batcher = Batcher(recognizer.detector, recognizer.partials.first_pass)
         self._inbox: SimpleQueue[list[Item]] = SimpleQueue()
         self._letter: list[Item] = []  # of this turn of the event loop
@@ -273,7 +278,7 @@ class Engine:
             session = stream.session
             if session is None or stream.paused_until_ns > now_ns:
                 continue
-            if len(streams) == MOST:
+            if len(streams) == self._most:
                 break
             if stream.pending:
                 try:

@@ -96,7 +96,7 @@ async def _serve(settings: Settings, recognizer: StreamingRecognizer, listener: 
     metrics, tracing = Metrics(), Tracing(settings.otlp_endpoint)
     metrics.registry.register(ConnectionCollector(recognizer.connections))
     lane = Lane(settings.workers, settings.limits.settle_timeout_ms, metrics)
-    engine = Engine(recognizer, lane, metrics)
+    engine = Engine(recognizer, lane, metrics, settings.round_streams)
     engine.start(loop)
     gateway = Gateway(settings, engine, lane, metrics, tracing, settings.recognizer.name)
     app = make_app(gateway, Uploads(gateway, recognizer.finals.settle))

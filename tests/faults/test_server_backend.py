@@ -81,7 +81,7 @@ def engine_of(first: Shaky, final: Shaky, timeout_ms: int = 10_000) -> Iterator[
     parts = StreamingRecognizer(EverythingIsSpeech(), Partials(ShakyPass(first)), ShakyFinals(final))
     metrics = Metrics()
     lane = Lane(1, timeout_ms, metrics)
-    engine = Engine(parts, lane, metrics)
+    engine = Engine(parts, lane, metrics, 256)
     engine.start(asyncio.get_running_loop())
     try:
         yield engine

@@ -6,8 +6,6 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-import pytest
-
 from pipelines.audio.endpoint import EndpointRules
 from pipelines.audio.ingest import open_ingest
 from pipelines.audio.vad_stream import EverythingIsSpeech
@@ -16,7 +14,6 @@ from pipelines.first_pass import NullPass, Partials
 from pipelines.second_pass import FirstPassFinals
 from pipelines.session import FinalEvent, SessionSettings
 from pipelines.streaming import StreamingRecognizer
-from server import engine as engines
 from server.engine import Engine, Stream
 from server.lane import Lane
 from server.metrics import Metrics
@@ -53,15 +50,14 @@ class Ear:
         return None
 
 
-def test_more_streams_than_a_round_takes_get_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "MOST", 2)
+def test_more_streams_than_a_round_takes_get_their_turns() -> None:
     noting, count, chunks = Noting(), 5, 12
 
     async def play() -> int:
         with FirstPassFinals.open(None) as finals:
             metrics = Metrics()
             lane = Lane(1, 10_000, metrics)
-            engine = Engine(StreamingRecognizer(EverythingIsSpeech(), Partials(noting), finals), lane, metrics)
+            engine = Engine(StreamingRecognizer(EverythingIsSpeech(), Partials(noting), finals), lane, metrics, 2)
             engine.start(asyncio.get_running_loop())
             ears = [Ear() for _ in range(count)]
             settings = SessionSettings(EndpointRules(8_000, 320_000, 3_200))
