@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     round_streams: int = Field(
         default=256,
         ge=1,
-        description="Streams that are heard in one batch. More do not stay in a CPU's caches; where a batch of many costs "
-        "as much a stream as one of few, as with compiled loops, 8 wait least.",
+        description="Streams that are heard in one batch. More do not stay in a CPU's caches; where many cost as much "
+        "each as few, as with compiled loops, 8 wait least.",
     )
     otlp_endpoint: str | None = Field(default=None, description="OTLP/HTTP collector, e.g. http://localhost:4318.")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
