@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -135,11 +136,14 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
         lanes = LANES["avx2"] if rounded else widest()
         self._loop = loops.stream_loop(lanes, rounded).call
         codes, rows = loops.stream_codes(chunk_frames) if rounded else (0, 0)
-        self._codes = aligned_block(np.dtype(ROUNDINGS[lanes].dtype).itemsize * codes).view(ROUNDINGS[lanes].dtype)
+        self._codes = _blank(codes, ROUNDINGS[lanes].dtype)
         self._steps, self._sums = np.zeros(rows, np.float32), np.zeros(rows, np.int32)
         self._keys, self._values = (np.zeros(SLOTS * size, np.float32) for size in self._sizes)
         self._free = list(range(SLOTS - 1, -1, -1))
-        self._scratch = np.zeros(0, np.float32)
+        names = ("heard", "turned", "scratch", "logits", "exponents", "sums")
+        self._arrays: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, np.float32) for name in names}
+        self._arrays["angles"] = np.zeros(0)
+        self._rooms: dict[tuple[int, int], _Room] = {}
         self._nothing = np.zeros(4 * WIDTH, np.float32)
         self._whole = np.zeros(len(weights.bias), np.int32)
         self._frequencies = ROTARY_BASE ** (-np.arange(0, ROTARY_WIDTH, 2, dtype=np.float64) / ROTARY_WIDTH)
@@ -156,8 +160,8 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
 
     def close(self) -> None:
         """Drop the rings; streams that are still open are lost."""
-        self._keys = self._values = self._scratch = np.zeros(0, np.float32)
-        self._free = []
+        self._keys = self._values = np.zeros(0, np.float32)
+        self._arrays, self._rooms, self._free = {}, {}, []
 
     def _grow(self) -> None:
         have = len(self._keys) // self._sizes[0]
@@ -169,35 +173,102 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
 
     def _step(self, states: Sequence[SimdStreamState], samples: Float32, length: int) -> Float32:
         weights, streams, frames = self._weights, len(states), -(-length // FRAME_SAMPLES)
-        heard = np.zeros((streams, loops.CARRY + frames * FRAME_SAMPLES), np.float32)
-        for row, state in zip(heard, states, strict=True):
-            row[: loops.CARRY] = state.carry
+        room = self._rooms.get((streams, frames)) or self._made_room(streams, frames)
+        heard, slots, starts = room.heard, room.slots, room.starts
+        for row, state in enumerate(states):
+            heard[row, : loops.CARRY] = state.carry
+            slots[row], starts[row] = state.slot, state.frames
         heard[:, loops.CARRY : loops.CARRY + length] = samples[:, :length]
-        slots, starts = (
-            np.array(each, np.int64) for each in zip(*((state.slot, state.frames) for state in states), strict=True)
-        )
-        angles = ((starts[:, None] + np.arange(frames))[..., None] * self._frequencies).reshape(-1, PAIRS)
-        turned = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32).reshape(-1)
-        needed = loops.stream_scratch(streams, frames, self._ring)
-        if len(self._scratch) < needed:
-            self._scratch = aligned_block(4 * needed).view(np.float32)
-        logits = np.empty(streams * frames * weights.head, np.float32)
+        heard[:, loops.CARRY + length :] = 0
+        np.add(starts[:, None, None], room.steps, out=room.angles)
+        np.multiply(room.angles, self._frequencies, out=room.angles)
+        np.cos(room.angles, out=room.turned[..., :PAIRS])
+        np.sin(room.angles, out=room.turned[..., PAIRS:])
         done = self._loop(
-            heard.reshape(-1), streams, weights.conv1, weights.weights, weights.scale, weights.bias, weights.gains,
-            weights.layers, weights.head, slots, starts, self._keys, self._values, self._ring, weights.left, turned,
-            self._nothing, self._whole, self._scratch, logits, self._codes, self._steps, self._sums,
+            room.flat_heard, streams, weights.conv1, weights.weights, weights.scale, weights.bias, weights.gains,
+            weights.layers, weights.head, slots, starts, self._keys, self._values, self._ring, weights.left,
+            room.flat_turned, self._nothing, self._whole, room.scratch, room.logits, self._codes, self._steps,
+            self._sums,
         )  # fmt: skip
         if done < 0:
             raise RuntimeError(
                 f"the compiled loop of the streaming model refused its arrays ({done}); please report it"
             )
-        for row, state in zip(heard, states, strict=True):
-            state.carry[:] = row[-loops.CARRY :]
+        for row, state in enumerate(states):
+            state.carry[:] = heard[row, -loops.CARRY :]
             state.frames += frames
-        rows = logits.reshape(streams, frames, weights.head)[..., : len(self.vocabulary)]
-        rows = rows - rows.max(axis=-1, keepdims=True)
-        log_probs: Float32 = rows - np.log(np.exp(rows).sum(axis=-1, keepdims=True))
-        return log_probs
+        rows, sums = room.rows, room.sums
+        np.max(rows, axis=-1, keepdims=True, out=sums)
+        np.subtract(rows, sums, out=rows)
+        np.exp(rows, out=room.exponents)
+        np.sum(room.exponents, axis=-1, keepdims=True, out=sums)
+        np.log(sums, out=sums)
+        np.subtract(rows, sums, out=rows)
+        return rows
+
+    def _made_room(self, streams: int, frames: int) -> _Room:
+        """Views of the arrays for steps of this size; they are made anew where such a step is the largest so far."""
+        weights, labels = self._weights, len(self.vocabulary)
+        sizes = {
+            "heard": streams * (loops.CARRY + frames * FRAME_SAMPLES),
+            "angles": streams * frames * PAIRS,
+            "turned": streams * frames * 2 * PAIRS,
+            "scratch": loops.stream_scratch(streams, frames, self._ring),
+            "logits": streams * frames * weights.head,
+            "exponents": streams * frames * labels,
+            "sums": streams * frames,
+        }
+        have = self._arrays
+        if any(size > have[name].size for name, size in sizes.items()):
+            self._arrays = {name: _blank(max(size, have[name].size), have[name].dtype) for name, size in sizes.items()}
+            self._rooms.clear()
+        flat = {name: self._arrays[name][:size] for name, size in sizes.items()}
+        room = _Room(
+            heard=flat["heard"].reshape(streams, -1),
+            flat_heard=flat["heard"],
+            slots=np.empty(streams, np.int64),
+            starts=np.empty(streams, np.int64),
+            steps=np.arange(frames, dtype=np.float64)[:, None],
+            angles=flat["angles"].reshape(streams, frames, PAIRS),
+            turned=flat["turned"].reshape(streams, frames, 2 * PAIRS),
+            flat_turned=flat["turned"],
+            scratch=flat["scratch"],
+            logits=flat["logits"],
+            rows=flat["logits"].reshape(streams, frames, weights.head)[..., :labels],
+            exponents=flat["exponents"].reshape(streams, frames, labels),
+            sums=flat["sums"].reshape(streams, frames, 1),
+        )
+        self._rooms[streams, frames] = room
+        return room
+
+
+@dataclass(slots=True)
+class _Room:
+    """The arrays of a step of so many streams and frames; see `simd_stream_loop.stream_loop`.
+
+    Attributes:
+        steps, angles: float64: 0 to the frames, and what the keys of every frame are turned by.
+        rows: What of `logits` belongs to labels.
+        exponents, sums: For the softmax.
+    """
+
+    heard: Float32
+    flat_heard: Float32
+    slots: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    steps: npt.NDArray[np.float64]
+    angles: npt.NDArray[np.float64]
+    turned: Float32
+    flat_turned: Float32
+    scratch: Float32
+    logits: Float32
+    rows: Float32
+    exponents: Float32
+    sums: Float32
+
+
+def _blank(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return aligned_block(np.dtype(dtype).itemsize * size).view(dtype)
 
 
 Panels = tuple[npt.NDArray[Any], npt.NDArray[np.float64]]
@@ -216,7 +287,7 @@ def _rounded(matrix: npt.NDArray[Any]) -> Panels:
 
 
 def _aligned(values: npt.NDArray[Any], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    copy = aligned_block(np.dtype(dtype).itemsize * values.size).view(dtype).reshape(values.shape)
+    copy = _blank(values.size, dtype).reshape(values.shape)
     copy[...] = values
     return copy
 

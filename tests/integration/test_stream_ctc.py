@@ -21,6 +21,7 @@ from pipelines.models.recipe import make
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 from tests import stream_oracle
+from tests.allocations import traced
 from tests.trained_weights import LABELS, stream_weights, write_weights
 from training.config import load_config
 
@@ -156,6 +157,19 @@ def test_no_memory_is_made_on_the_way(built: Path) -> None:
             if turn >= 2:
                 seen.add((found.values.ctypes.data, *sorted(array.ctypes.data for array in state.tensors)))
         assert len(seen) == 2
+
+
+@pytest.mark.parametrize("name", ["simd-stream@fp32", "simd-stream@int8"])
+def test_compiled_loops_make_no_array_at_a_step(name: str, built: Path, tensors: dict[str, np.ndarray]) -> None:
+    if "conv2.down.weight" in tensors:
+        pytest.skip("compiled loops have no factored convolutions")
+    with opened(built, name) as model:
+        states = [model.open() for _ in range(3)]
+        batch = AudioBatch(np.zeros((3, model.chunk_samples), np.float32), np.full(3, model.chunk_samples))
+        kept, peak, arrays = traced(lambda: model.infer_chunk(states, batch))
+    assert kept < 1_000
+    assert arrays == 0
+    assert peak < 4 * batch.samples.size // 4  # a quarter of the chunks' audio: views and Python's own objects
 
 
 def test_an_endless_stream_stays_exact(built: Path, tensors: dict[str, np.ndarray]) -> None:

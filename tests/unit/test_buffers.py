@@ -2,8 +2,6 @@
 
 import gc
 import threading
-import tracemalloc
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 from kernels.buffers import ALIGNMENT, SMALLEST_CLASS, BufferPool, size_class
 from kernels.dispatch import Implementation
 from kernels.features import LogMel, MelConfig
+from tests.allocations import traced
 from tests.unit.kernel_sets import compiled_implementations, kernel_set
 
 
@@ -134,31 +133,6 @@ def test_a_snapshot_does_not_follow_the_pool() -> None:
 
 CHUNK_S = 0.16
 """Seconds of audio in one chunk of a stream."""
-
-
-Allocated = tuple[int, int, int]
-
-
-def traced(work: Callable[[], None]) -> Allocated:
-    """Bytes that 50 calls keep, the peak above them, and NumPy data among what is kept.
-
-    tracemalloc sees NumPy's data in a domain of its own; its peak also sees what lives only for a moment.
-    """
-    for _ in range(20):
-        work()
-    gc.collect()
-    tracemalloc.start()
-    try:
-        work()
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for _ in range(50):
-            work()
-        held_after, peak = tracemalloc.get_traced_memory()
-        arrays = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)])
-    finally:
-        tracemalloc.stop()
-    return held_after - held, peak - held, sum(trace.size for trace in arrays.traces)
 
 
 @compiled_implementations
