@@ -45,12 +45,8 @@ WHOLE = "moonshine-ctc"
 SERVER, DRAFT = "stream-ctc-server", "stream-ctc-draft"
 STEP_FORMS = ("fp32", "fp16", "int8", "int8-balanced")
 COMPILED = "compiled-"
-"""Begins the forms in our own compiled loops, which have no factored stem; the others are ONNX Runtime's."""
-FORMS = {
-    WHOLE: ("fp32", "int8"),
-    SERVER: (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8"),
-    DRAFT: STEP_FORMS,
-}
+"""Begins the forms in our own compiled loops; the others are ONNX Runtime's."""
+FORMS = {WHOLE: ("fp32", "int8")} | dict.fromkeys((SERVER, DRAFT), (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8"))
 BAR_FORMS = {
     "fp32": "FP32",
     "int8": "INT8",

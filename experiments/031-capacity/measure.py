@@ -31,7 +31,7 @@ from pipelines.registry import Context
 RESULT = Path(__file__).with_name("result.json")
 README = Path(__file__).with_name("README.md")
 MODEL = "stream-ctc-server"
-ACOUSTIC = "simd-stream@int8"
+ACOUSTIC = "ort@int8-qdq"
 SIZES = (1, 2, 4, 8, 16)
 LOADS = (0.2, 0.35, 0.5)
 QUANTILES = (0.5, 0.99)

@@ -63,6 +63,7 @@ class Weights:
         bias: For every output of `weights`.
         gains: Of the norms, in the order of their use; before them, where weights are rounded, of the convolutions'
             inputs.
+        ranks: Of the second and third convolution, where each is two products; else 0.
         layers: How many.
         left: Frames before its step that a frame sees.
         head: Outputs of the last product, up to a whole panel.
@@ -75,17 +76,14 @@ class Weights:
         shapes = {each.name: [axis.dim_value for axis in each.type.tensor_type.shape.dim] for each in model.graph.input}
         _, self.layers, self.left, _ = shapes["state_key"]
         scale, shift = found["groupnorm.gain"].astype(np.float64), found["groupnorm.offset"].astype(np.float64)
-        conv2 = found["conv2"].astype(np.float64).reshape(7, WIDTH, -1)
-        products = [
-            (
-                (scale[:, None] * conv2).reshape(7 * WIDTH, -1),
-                found["conv2.bias"] + np.einsum("c,kco->o", shift, conv2),
-            ),
-            (found["conv3"], found["conv3.bias"]),
-        ]
+        (conv2, *up2), (conv3, *up3) = _convolution(found, "conv2"), _convolution(found, "conv3")
+        self.ranks = tuple(up[0][0].shape[0] if up else 0 for up in (up2, up3))
+        taps2 = conv2[0].astype(np.float64).reshape(7, WIDTH, -1)
+        shifted = (scale[:, None] * taps2).reshape(7 * WIDTH, -1), conv2[1] + np.einsum("c,kco->o", shift, taps2)
+        products = [shifted, *up2, conv3, *up3]
         gains = []
         if rounded:
-            for index, taps in ((0, 7), (1, 3)):
+            for index, taps in ((0, 7), (1 + len(up2), 3)):
                 matrix, bias = products[index]
                 size = np.abs(matrix).reshape(taps, len(matrix) // taps, -1).max(axis=(0, 2))
                 lift = np.where(size > 0, size, 1.0) ** LIFT
@@ -186,9 +184,9 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
         np.sin(room.angles, out=room.turned[..., PAIRS:])
         done = self._loop(
             room.flat_heard, streams, weights.conv1, weights.weights, weights.scale, weights.bias, weights.gains,
-            weights.layers, weights.head, slots, starts, self._keys, self._values, self._ring, weights.left,
-            room.flat_turned, self._nothing, self._whole, room.scratch, room.logits, self._codes, self._steps,
-            self._sums,
+            *weights.ranks, weights.layers, weights.head, slots, starts, self._keys, self._values, self._ring,
+            weights.left, room.flat_turned, self._nothing, self._whole, room.scratch, room.logits, self._codes,
+            self._steps, self._sums,
         )  # fmt: skip
         if done < 0:
             raise RuntimeError(
@@ -198,10 +196,10 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
             state.carry[:] = heard[row, -loops.CARRY :]
             state.frames += frames
         rows, sums = room.rows, room.sums
-        np.max(rows, axis=-1, keepdims=True, out=sums)
+        np.maximum.reduce(rows, axis=-1, keepdims=True, out=sums)
         np.subtract(rows, sums, out=rows)
         np.exp(rows, out=room.exponents)
-        np.sum(room.exponents, axis=-1, keepdims=True, out=sums)
+        np.add.reduce(room.exponents, axis=-1, keepdims=True, out=sums)
         np.log(sums, out=sums)
         np.subtract(rows, sums, out=rows)
         return rows
@@ -213,7 +211,7 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
             "heard": streams * (loops.CARRY + frames * FRAME_SAMPLES),
             "angles": streams * frames * PAIRS,
             "turned": streams * frames * 2 * PAIRS,
-            "scratch": loops.stream_scratch(streams, frames, self._ring),
+            "scratch": loops.stream_scratch(streams, frames, self._ring, self._weights.ranks),
             "logits": streams * frames * weights.head,
             "exponents": streams * frames * labels,
             "sums": streams * frames,
@@ -269,6 +267,20 @@ class _Room:
 
 def _blank(size: int, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return aligned_block(np.dtype(dtype).itemsize * size).view(dtype)
+
+
+Product = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+"""A matrix (inputs, outputs) and its bias."""
+
+
+def _convolution(found: dict[str, npt.NDArray[Any]], name: str) -> list[Product]:
+    """A convolution as one product, or as two where its matrix is a product of two, with whole panels between them."""
+    bias = found[f"{name}.bias"]
+    if f"{name}.down" not in found:
+        return [(found[name], bias)]
+    down, up = found[f"{name}.down"], found[f"{name}.up"]
+    room = panels_of(len(up)) - len(up)
+    return [(np.pad(down, ((0, 0), (0, room))), np.zeros(len(up) + room)), (np.pad(up, ((0, room), (0, 0))), bias)]
 
 
 Panels = tuple[npt.NDArray[Any], npt.NDArray[np.float64]]

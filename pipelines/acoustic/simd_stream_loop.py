@@ -27,10 +27,11 @@ def ring_sizes(layers: int, ring: int) -> tuple[int, int]:
     return layers * HEADS * panels_of(ring) * HEAD_WIDTH, layers * HEADS * ring * 64
 
 
-def stream_scratch(streams: int, frames: int, ring: int) -> int:
+def stream_scratch(streams: int, frames: int, ring: int, ranks: tuple[int, int]) -> int:
     """Floats that `stream_loop` needs for a step of so many frames of each stream."""
     rows = streams * frames
     stem = streams * ((6 * frames + 7) * WIDTH + (2 * frames + 1) * 2 * WIDTH)
+    stem += streams * max((2 * frames + 1) * ranks[0], frames * ranks[1])
     layers = rows * (WIDTH + 4 * WIDTH + PADDED) + frames * panels_of(ring)
     return rows * WIDTH + max(stem, layers)
 
@@ -44,8 +45,8 @@ def stream_codes(frames: int) -> tuple[int, int]:
 def stream_loop(lanes: int, rounded: bool) -> Loop:
     """One step of all streams of a batch; returns the frames of a stream.
 
-    `(samples, streams, conv1, weights, scale, bias, gains, layers, head, slots, starts, keys, values, ring, left,
-    angles, nothing, whole, scratch, logits, codes, steps, sums)`, with
+    `(samples, streams, conv1, weights, scale, bias, gains, rank2, rank3, layers, head, slots, starts, keys, values,
+    ring, left, angles, nothing, whole, scratch, logits, codes, steps, sums)`, with
 
     samples: float32 (streams, CARRY + 384 frames), flat.
     conv1: float32 panels of the first convolution.
@@ -53,6 +54,7 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
     scale (for int8 alone), bias: for every output.
     gains: of the norms, in the order of their use; before them, where `rounded`, what the inputs of the second and the
         third convolution are multiplied by.
+    rank2, rank3: of the second and third convolution, where each is two products, whole panels; else 0.
     head: outputs of the last product, whole panels.
     slots, starts: int64 (streams,): which ring, and how many frames it has had.
     keys, values: the rings of all slots (see `ring_sizes`) for `ring` frames, of which a frame sees `left` before its
@@ -137,6 +139,29 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
     strided = convolve_codes if rounded else convolve_exactly
 
     @simd.shared
+    def factored(
+        a: Any, a_at: int, a_pitch: int, a_stride: int, streams: int, rows: int, depth: int, rank: int, between: int,
+        b: Any, b_at: int, c: Any, c_at: int, columns: int, scale: Any, whole: Any, bias: Any, column: int,
+        codes: Any, steps: Any, sums: Any, lanes: int,
+    ) -> None:  # fmt: skip
+        """`strided`, or two products by way of `rank` columns, which lie `between` in the array of the result."""
+        simd.target(lanes)
+        if rank == 0:
+            strided(
+                a, a_at, a_pitch, a_stride, streams, rows, depth, b, b_at, c, c_at, columns, scale, whole, bias, column,
+                codes, steps, sums, lanes,
+            )  # fmt: skip
+        else:
+            strided(
+                a, a_at, a_pitch, a_stride, streams, rows, depth, b, b_at, c, between, rank, scale, whole, bias, column,
+                codes, steps, sums, lanes,
+            )  # fmt: skip
+            product(
+                c, between, rank, streams * rows, rank, b, b_at + depth * rank, c, c_at, columns, columns,
+                scale, whole, whole, bias, column + rank, codes, steps, sums, False, lanes,
+            )  # fmt: skip
+
+    @simd.shared
     def attend(
         x: Any, q_at: int, rows: int, keys: Any, k_at: int, values: Any, v_at: int, ring: int, count: int,
         stale: int, gone: int, scores: Any, s_at: int, o_at: int, nothing: Any, whole: Any, lanes: int,
@@ -159,12 +184,12 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
 
     @compile_loop(
         f"int64({_FLOATS}, int64, {_FLOATS}, {'int8[::1]' if rounded else _FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, "
-        f"int64, int64, int64[::1], int64[::1], {_FLOATS}, {_FLOATS}, int64, int64, {_FLOATS}, {_FLOATS}, int32[::1], "
-        f"{_FLOATS}, {_FLOATS}, {rounding_types(lanes)})"
+        f"int64, int64, int64, int64, int64[::1], int64[::1], {_FLOATS}, {_FLOATS}, int64, int64, {_FLOATS}, "
+        f"{_FLOATS}, int32[::1], {_FLOATS}, {_FLOATS}, {rounding_types(lanes)})"
     )
     def loop(  # type: ignore[no-untyped-def]
-        samples, streams, conv1, weights, scale, bias, gains, layers, head, slots, starts, keys, values, ring, left,
-        angles, nothing, whole, scratch, logits, codes, steps, sums,
+        samples, streams, conv1, weights, scale, bias, gains, rank2, rank3, layers, head, slots, starts, keys, values,
+        ring, left, angles, nothing, whole, scratch, logits, codes, steps, sums,
     ):  # fmt: skip
         simd.target(lanes)
         pitch = samples.size // streams
@@ -188,7 +213,8 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
         x = 0
         stem1 = rows * width
         stem2 = stem1 + streams * first * width
-        if scratch.size < stem2 + streams * second * 2 * width:
+        between = stem2 + streams * second * 2 * width
+        if scratch.size < between + streams * max(second * rank2, frames * rank3):
             return -3
         convolve(samples, 0, pitch, 64, streams, first, 127, conv1, 0, scratch, stem1, width, whole, nothing, 0, lanes)
         simd_dense.tanh(scratch, stem1, streams * first * width, lanes)
@@ -196,23 +222,23 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
         if rounded:
             lift(scratch, stem1, streams * first, width, gains, gain, lanes)
             gain += width
-        strided(
-            scratch, stem1, first * width, 3 * width, streams, second, 7 * width, weights, at, scratch, stem2,
-            2 * width, scale, whole, bias, column, codes, steps, sums, lanes,
+        factored(
+            scratch, stem1, first * width, 3 * width, streams, second, 7 * width, rank2, between, weights, at,
+            scratch, stem2, 2 * width, scale, whole, bias, column, codes, steps, sums, lanes,
         )  # fmt: skip
         simd_dense.gelu(scratch, stem2, streams * second * 2 * width, lanes)
         if rounded:
             lift(scratch, stem2, streams * second, 2 * width, gains, gain, lanes)
             gain += 2 * width
-        at += 7 * width * 2 * width
-        column += 2 * width
-        strided(
-            scratch, stem2, second * 2 * width, 4 * width, streams, frames, 6 * width, weights, at, scratch, x,
-            width, scale, whole, bias, column, codes, steps, sums, lanes,
+        at += 7 * width * 2 * width if rank2 == 0 else rank2 * (7 * width + 2 * width)
+        column += rank2 + 2 * width
+        factored(
+            scratch, stem2, second * 2 * width, 4 * width, streams, frames, 6 * width, rank3, between, weights, at,
+            scratch, x, width, scale, whole, bias, column, codes, steps, sums, lanes,
         )  # fmt: skip
         simd_dense.gelu(scratch, x, rows * width, lanes)
-        at += 6 * width * width
-        column += width
+        at += 6 * width * width if rank3 == 0 else rank3 * (6 * width + width)
+        column += rank3 + width
         # the layers
         normed = rows * width
         wide = normed + rows * width
