@@ -77,7 +77,7 @@ class Weights:
         _, self.layers, self.left, _ = shapes["state_key"]
         scale, shift = found["groupnorm.gain"].astype(np.float64), found["groupnorm.offset"].astype(np.float64)
         (conv2, *up2), (conv3, *up3) = _convolution(found, "conv2"), _convolution(found, "conv3")
-        self.ranks = tuple(up[0][0].shape[0] if up else 0 for up in (up2, up3))
+        self.ranks = len(up2[0][0]) if up2 else 0, len(up3[0][0]) if up3 else 0
         taps2 = conv2[0].astype(np.float64).reshape(7, WIDTH, -1)
         shifted = (scale[:, None] * taps2).reshape(7 * WIDTH, -1), conv2[1] + np.einsum("c,kco->o", shift, taps2)
         products = [shifted, *up2, conv3, *up3]

@@ -152,11 +152,11 @@ class PrefixSearch:
         else:
             size = int(state[BEAM])
             totals[:size] = np.logaddexp(*beam_scores[:size].T) + node_scores[beam[:size]]
-        labels = path(nodes, int(beam[totals[:size].argmax()]))
-        words = decoder.aligner.words(self._log_probs[start:stop], labels)
+        said_next = path(nodes, int(beam[totals[:size].argmax()]))
+        words = decoder.aligner.words(self._log_probs[start:stop], said_next)
         ends_s = [0.0, *(word.end_s for word in words)]
         pauses_s = tuple(word.start_s - end_s for word, end_s in zip(words, ends_s, strict=False))
-        return Continuation("".join(decoder.vocabulary.piece(label) for label in labels), pauses_s, ended)
+        return Continuation("".join(decoder.vocabulary.piece(label) for label in said_next), pauses_s, ended)
 
     def _and(self, sign: str, text: str) -> _Said:
         """The text so far and another sign."""
