@@ -19,6 +19,7 @@ from kernels.simd_dense import softmax
 F = np.float32
 _FINE, _COARSE = ROUNDINGS[8], ROUNDINGS[16]
 FINE, COARSE = F(_FINE.largest), F(_COARSE.largest)
+FINE_GROUP, COARSE_GROUP = _FINE.group, _COARSE.group
 COARSE_MIDDLE = _COARSE.middle
 FINE_SHIFT = _FINE.largest + 1
 """Added before and taken off after rounding, which cuts off: only what is positive is rounded to the nearest so."""
@@ -70,7 +71,7 @@ def multiply_codes(
     """What `multiply` does behind `encode`."""
     simd.target(lanes)
     most = 12 if lanes == 16 else 6
-    group = 4 if lanes == 16 else 2
+    group = COARSE_GROUP if lanes == 16 else FINE_GROUP
     tiles = (rows + most - 1) // most
     for first in range(0, columns, 32):
         for part in range(0, 32, 2 * lanes):

@@ -201,8 +201,8 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
         np.exp(rows, out=room.exponents)
         np.add.reduce(room.exponents, axis=-1, keepdims=True, out=sums)
         np.log(sums, out=sums)
-        np.subtract(rows, sums, out=rows)
-        return rows
+        np.subtract(rows, sums, out=room.exponents)  # without gaps, as decoders read it
+        return room.exponents
 
     def _made_room(self, streams: int, frames: int) -> _Room:
         """Views of the arrays for steps of this size; they are made anew where such a step is the largest so far."""
@@ -247,7 +247,7 @@ class _Room:
     Attributes:
         steps, angles: float64: 0 to the frames, and what the keys of every frame are turned by.
         rows: What of `logits` belongs to labels.
-        exponents, sums: For the softmax.
+        exponents, sums: For the softmax; at the end `exponents` has the log-probabilities.
     """
 
     heard: Float32
