@@ -8,8 +8,10 @@ A row of fewer than four vectors is one group whose vectors overlap.
 A NaN makes the sum of products NaN (so do infinities of both signs, which are then told apart): one operation for two
 vectors, where comparisons take mask registers.
 
-Tried and slower: every row by itself; four rows side by side, group by group; two groups for each turn of the loop;
-groups of eight vectors; asking for the rows ahead; NaN by comparisons; the maximum and then a search for it.
+Tried and slower: every row by itself; four rows side by side, group by group; two groups for each turn of the loop with
+sixteen lanes (with eight they gain: four chains of sums instead of two); groups of eight vectors (with eight lanes
+faster for one row, slower for many); asking for the rows ahead; NaN by comparisons; the maximum and then a search for
+it; with eight lanes, a mask's bits by one instruction a vector.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ def first_largest(x: Any, base: int, n: int, lanes: int) -> Any:
         return _in_narrow(x, base, n, best, lanes)
     high, sums, where, end = _in_groups(x, base, n, lanes)
     best = simd.largest(high)
-    same = simd.equal(high, simd.splat(best, lanes))
+    pattern = simd.splat(best, lanes)
+    same = simd.equal(high, pattern)
     lanes_of_best = simd.bits(same)
     if lanes_of_best & (lanes_of_best - 1) == 0:  # usually: looked up in memory, where it waits
         start = simd.lane(where, simd.lowest_bit(lanes_of_best))
@@ -72,7 +75,18 @@ def first_largest(x: Any, base: int, n: int, lanes: int) -> Any:
         broken = first_nan(x, base, n, lanes)
         if broken < n:
             return broken, np.float32(np.nan)
-    return simd_rows.first_equal(x, base + np.int64(start), base + n, best, lanes) - base, best
+    return np.int64(start) + simd.lowest_bit(_found(x, base + np.int64(start), pattern, lanes)), best
+
+
+@simd.inlined
+def _found(x: Any, i: int, pattern: Any, lanes: int) -> Any:
+    """Which elements of the four vectors from flat index `i` on equal `pattern`, as bits."""
+    simd.target(lanes)
+    m0 = simd.equal(simd.load(x, i, lanes), pattern)
+    m1 = simd.equal(simd.load(x, i + lanes, lanes), pattern)
+    m2 = simd.equal(simd.load(x, i + 2 * lanes, lanes), pattern)
+    m3 = simd.equal(simd.load(x, i + 3 * lanes, lanes), pattern)
+    return simd.bits_of_four(m0, m1, m2, m3)
 
 
 @simd.inlined
@@ -111,13 +125,8 @@ def label_of(x: Any, base: int, n: int, best: Any, starts: Any, row: int, lanes:
     if n < 4 * lanes:
         return _in_narrow(x, base + row * n, n, value, lanes)
     start = np.int64(simd.lane(starts, row))
-    i = base + row * n + start
     pattern = simd.splat(value, lanes)
-    m0 = simd.equal(simd.load(x, i, lanes), pattern)
-    m1 = simd.equal(simd.load(x, i + lanes, lanes), pattern)
-    m2 = simd.equal(simd.load(x, i + 2 * lanes, lanes), pattern)
-    m3 = simd.equal(simd.load(x, i + 3 * lanes, lanes), pattern)
-    return start + simd.lowest_bit(simd.bits_of_four(m0, m1, m2, m3)), value
+    return start + simd.lowest_bit(_found(x, base + row * n + start, pattern, lanes)), value
 
 
 @simd.inlined
@@ -173,18 +182,26 @@ def _in_groups(x: Any, base: int, n: int, lanes: int) -> Any:
     """
     simd.target(lanes)
     high = simd.splat(np.float32(-np.inf), lanes)
-    sums = more = simd.splat(np.float32(0), lanes)
+    s0 = s1 = s2 = s3 = simd.splat(np.float32(0), lanes)
     start = where = simd.splat(0, lanes)
     step = simd.splat(np.int32(4 * lanes), lanes)
     i, last = base, base + n - 4 * lanes
-    while i <= last:
-        high, sums, more, where = _with_group(x, i, high, sums, more, where, start, lanes)
+    while i + (lanes == 8) * 4 * lanes <= last:
+        high, s0, s1, where = _with_group(x, i, high, s0, s1, where, start, lanes)
+        start = simd.add(start, step)
+        i += 4 * lanes
+        if lanes == 8:  # four chains of sums: two would take longer than loading what they add
+            high, s2, s3, where = _with_group(x, i, high, s2, s3, where, start, lanes)
+            start = simd.add(start, step)
+            i += 4 * lanes
+    if lanes == 8 and i <= last:
+        high, s0, s1, where = _with_group(x, i, high, s0, s1, where, start, lanes)
         start = simd.add(start, step)
         i += 4 * lanes
     if i < base + n:
         start_of_last = simd.splat(np.int32(n - 4 * lanes), lanes)
-        high, sums, more, where = _with_group(x, last, high, sums, more, where, start_of_last, lanes)
-    return high, simd.add(sums, more), where, start
+        high, s2, s3, where = _with_group(x, last, high, s2, s3, where, start_of_last, lanes)
+    return high, simd.add(simd.add(s0, s1), simd.add(s2, s3)), where, start
 
 
 @simd.inlined

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 
-from kernels.simd.base import I32, I64, Vector, intrinsic
+from kernels.simd.base import I8, I16, I32, I64, Vector, call_llvm, intrinsic
 
 
 @intrinsic
@@ -37,12 +37,29 @@ def bits_of_four(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lanes = a.lanes
+        if lanes == 8:
+            return _bits_of_four_by_packing(builder, arguments)
         ab, cd = (_mixed(builder, arguments[i], arguments[i + 1], range(2 * lanes)) for i in (0, 2))
         mask = _mixed(builder, ab, cd, range(4 * lanes))
         number = builder.bitcast(mask, ir.IntType(4 * lanes))
         return number if lanes == 16 else builder.zext(number, I64)
 
     return types.int64(a, a, a, a), emit
+
+
+def _bits_of_four_by_packing(builder: Any, masks: Any) -> Any:
+    """Four masks of eight lanes as one integer, by AVX2's own instructions, named.
+
+    They narrow inside each half of a register, so that one exchange across the halves has to follow. LLVM by itself
+    puts three there, each of which takes as long as all the rest.
+    """
+    bytes_, words, numbers = ir.VectorType(I8, 32), ir.VectorType(I16, 16), ir.VectorType(I32, 8)
+    a, b, c, d = (builder.sext(mask, numbers) for mask in masks)
+    ab, cd = (call_llvm(builder, "llvm.x86.avx2.packssdw", words, [x, y]) for x, y in ((a, b), (c, d)))
+    packed = builder.bitcast(call_llvm(builder, "llvm.x86.avx2.packsswb", bytes_, [ab, cd]), numbers)
+    order = ir.Constant(numbers, [0, 4, 1, 5, 2, 6, 3, 7])
+    sorted_ = builder.bitcast(builder.shuffle_vector(packed, ir.Constant(numbers, ir.Undefined), order), bytes_)
+    return builder.zext(call_llvm(builder, "llvm.x86.avx2.pmovmskb", I32, [sorted_]), I64)
 
 
 def _mixed(builder: Any, x: Any, y: Any, lanes: range | list[int]) -> Any:
