@@ -48,6 +48,8 @@ class Batcher:
 
     def __init__(self, detector: SpeechDetector, first_pass: FirstPass | None) -> None:
         self._detector, self._first_pass = detector, first_pass
+        self._batch, self._samples = np.empty(0, np.int16), np.empty(0, np.float32)
+        """Memory of `_detect`, kept: a batch of hundreds anew in each round is mapped and cleared by the kernel."""
         self._looks = 1 if first_pass is None else -(-first_pass.chunk_samples // detector.chunk_samples)
         """Chunks of the detector in a round: as much audio as the first pass hears, so that its batch is a full one."""
 
@@ -89,9 +91,13 @@ class Batcher:
                 chunks.append(chunk)
         if not looking:
             return 0
-        batch = np.concatenate(chunks).reshape(len(chunks), -1)
+        size = len(chunks) * self._detector.chunk_samples
+        if size > len(self._batch):
+            self._batch, self._samples = np.empty(2 * size, np.int16), np.empty(2 * size, np.float32)
+        batch = np.concatenate(chunks, out=self._batch[:size]).reshape(len(chunks), -1)
         probabilities = self._detector.probabilities([session.detector_state for session in looking], batch)
-        samples = batch.astype(np.float32)
+        samples = self._samples[:size].reshape(batch.shape)
+        samples[...] = batch
         energies = np.einsum("ij,ij->i", samples, samples)
         for session, probability, energy in zip(looking, probabilities.tolist(), energies.tolist(), strict=True):
             session.detected(probability, energy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -157,6 +158,11 @@ def heard(samples: int) -> str:
     return f"heard {samples * 1000 // SAMPLE_RATE} ms"
 
 
+@lru_cache(maxsize=4_096)
+def _partial(samples: int) -> Partial:
+    return Partial(heard(samples), len("heard "))
+
+
 def heard_words(samples: int) -> Hypothesis:
     """The same as a hypothesis, its words spread evenly over the audio."""
     text = heard(samples)
@@ -179,7 +185,7 @@ class NullPass:
         """See `FirstPass`."""
         for count, chunk in zip(segments, pcm, strict=True):
             count[0] += len(chunk) // 2
-        return [Partial(heard(count[0]), len("heard ")) for count in segments]
+        return [_partial(count[0]) for count in segments]
 
     def finish(self, segment: list[int]) -> Hypotheses:
         """See `FirstPass`."""

@@ -135,8 +135,10 @@ class Session:
         self._running: _Segment | None = None
         self._hearing: deque[_Segment] = deque()  # the first pass works on the first of them
         self._unsettled: deque[_Segment] = deque()
-        self._jobs: list[Job] = []
-        self._events: list[PartialEvent | FinalEvent] = []
+        self.jobs: list[Job] = []
+        """What came up for the second pass; `take_jobs` takes it."""
+        self.events: list[PartialEvent | FinalEvent] = []
+        """What is to be said, in order; `take_events` takes it."""
         self.finished = False
         """Whether the answer to `finish` is among the events."""
 
@@ -256,7 +258,7 @@ class Session:
                 self._hearing.pop()
             self._say_settled()
         elif self._first_pass is None:
-            self._jobs.append(Job(ended.pcm, True, ended.draft, ended.ended_ns, ended))
+            self.jobs.append(Job(ended.pcm, True, ended.draft, ended.ended_ns, ended))
 
     def _segment(self, start: int) -> _Segment:
         segment = _Segment(self._segments, start, start)
@@ -343,7 +345,7 @@ class Session:
         if segment.state is not None:
             segment.draft = first_pass.finish(segment.state)
             segment.state = None
-        self._jobs.append(Job(segment.pcm, True, segment.draft, segment.ended_ns, segment))
+        self.jobs.append(Job(segment.pcm, True, segment.draft, segment.ended_ns, segment))
 
     # Work for the second pass.
 
@@ -354,13 +356,13 @@ class Session:
         segment.growing = True
         segment.next_length = self._regrow.next_length(length)
         pcm = self._ring.read(segment.start, stop).tobytes()
-        self._jobs.append(Job(pcm, False, None, self._arrived_ns, segment))
+        self.jobs.append(Job(pcm, False, None, self._arrived_ns, segment))
 
     def take_jobs(self) -> Sequence[Job]:
         """The jobs that came up since the last call."""
-        jobs = self._jobs
+        jobs = self.jobs
         if jobs:
-            self._jobs = []
+            self.jobs = []
         return jobs
 
     def recognised(self, job: Job, hypotheses: Hypotheses) -> None:
@@ -381,9 +383,9 @@ class Session:
 
     def take_events(self) -> Sequence[PartialEvent | FinalEvent]:
         """What is to be said since the last call, in order."""
-        events = self._events
+        events = self.events
         if events:
-            self._events = []
+            self.events = []
         return events
 
     def close(self) -> None:
@@ -402,14 +404,14 @@ class Session:
         if arrived_ns is None:
             arrived_ns = self._arrival(stop)
         event = PartialEvent(segment.number, partial, self._ms(segment.start), self._ms(stop), arrived_ns)
-        self._events.append(event)
+        self.events.append(event)
 
     def _say_settled(self) -> None:
         while self._unsettled and self._unsettled[0].hypotheses is not None:
             segment = self._unsettled.popleft()
             best = segment.hypotheses[0] if segment.hypotheses else None
             end = segment.end if segment.end is not None else segment.start
-            self._events.append(
+            self.events.append(
                 FinalEvent(
                     segment.number,
                     best.text if best else "",

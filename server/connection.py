@@ -37,6 +37,7 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 WAITING, OPEN, FINISHING, ENDED = range(4)
 """Where a connection is: before `start`, in its session, after `finish`, and after its last message."""
 CLOSE_TIMEOUT_S = 2.0
+SAMPLES_PER_MS = 16
 
 
 class Connection(WSListener):
@@ -44,7 +45,8 @@ class Connection(WSListener):
 
     __slots__ = (
         "_authorization", "_fragments", "_gateway", "_latest", "_preparing", "_slow_since_ns", "_span", "_start",
-        "_stream", "_traceparent", "_transport", "ahead_ns", "heard_ns", "opened_ns", "session", "state", "text",
+        "_stream", "_traceparent", "_transport", "ahead_ns", "heard_ns", "ns_per_byte", "opened_ns", "session", "state",
+        "text",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, authorization: str | None, traceparent: str | None) -> None:
@@ -63,6 +65,7 @@ class Connection(WSListener):
         self.state = WAITING
         self.session = ""
         self.ahead_ns = 0
+        self.ns_per_byte = 0.0  # of its audio
         self.opened_ns = self.heard_ns = perf_counter_ns()
 
     # Called by picows.
@@ -167,6 +170,7 @@ class Connection(WSListener):
         )
         ingest = open_ingest(start.encoding, start.sample_rate)
         self._stream = Stream(self, session_settings(gateway.settings, start), ingest, bytes_per_s(start))
+        self.ns_per_byte = 1e9 / self._stream.bytes_per_s
         self.ahead_ns = perf_counter_ns()
         wishes = Wishes(tuple(start.hot_words), start.expected_text)
         if wishes:
@@ -212,11 +216,12 @@ class Connection(WSListener):
         stream = self._stream
         if stream is None:
             raise Refusal("bad_order", 'audio came before \'start\'; send {"type": "start", ...} first')
-        gateway, limits = self._gateway, self._gateway.settings.limits
+        gateway = self._gateway
+        limits = gateway.limits
         if len(data) > limits.max_message_bytes:
             self._check_size(len(data))
         gateway.engine.audio(stream, data, self.heard_ns)
-        audio_ms = stream.received * 1_000 / stream.bytes_per_s
+        audio_ms = stream.received * self.ns_per_byte / 1e6
         if audio_ms > limits.max_session_ms:
             raise Refusal(
                 "session_too_long", f"the session has more than {limits.max_session_ms} ms of audio; open a new one"
@@ -227,7 +232,8 @@ class Connection(WSListener):
                 "too_far_ahead",
                 f"the audio is {ahead_ms:.0f} ms ahead of real time, {limits.max_ahead_ms} are allowed: send it slower",
             )
-        if not stream.held_back and stream.waiting_s * 1_000 > limits.backlog_ms:
+        waiting_ms = (stream.received - stream.drained) * self.ns_per_byte / 1e6 + stream.backlog / SAMPLES_PER_MS
+        if waiting_ms > limits.backlog_ms and not stream.held_back:
             stream.held_back = True
             self._reading(False)
             gateway.engine.nudge(stream)

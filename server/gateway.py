@@ -26,7 +26,7 @@ class Gateway:
     def __init__(
         self, settings: Settings, engine: Engine, lane: Lane, metrics: Metrics, tracing: Tracing, model: str
     ) -> None:
-        self.settings, self.engine, self.lane = settings, engine, lane
+        self.settings, self.limits, self.engine, self.lane = settings, settings.limits, engine, lane
         self.metrics, self.tracing, self.model = metrics, tracing, model
         self.loop = asyncio.get_running_loop()
         self.draining = False
