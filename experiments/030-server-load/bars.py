@@ -24,8 +24,8 @@ MANY = 2_000
 ALONE_S = 60.0
 """Of the one stream."""
 AGAIN = 5
-"""Steps of which the middle one counts, where a tail or the edge of what can be done is measured: on a shared machine one
-alone says more about the neighbours."""
+"""Steps of which the middle one counts, where a tail or the edge of what can be done is measured: of a shared machine
+one alone says more about the neighbours."""
 
 
 def _step(server: Running, **spec: Any) -> dict[str, Any]:
