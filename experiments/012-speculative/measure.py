@@ -279,13 +279,11 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
 
 def all_tables(result: dict[str, Any]) -> dict[str, str]:
     """The tables of the README by their markers."""
-    more = json.loads(RESULT.with_name("result-int8.json").read_text("utf-8"))
     again = json.loads(RESULT.with_name("result-search.json").read_text("utf-8"))
     stored = sorted(RESULT.parent.glob("lossless*.json"))
     lossless = [line for path in stored for line in json.loads(path.read_text("utf-8"))["summary"]]
     return {
         "speed-up": "\n".join(table(result["summary"])),
-        "int8": "\n".join(table(more["summary"])),
         "search": "\n".join(table(again["summary"])),
         "needed": "\n".join(needed_table(again["summary"])),
         "lossless": "\n".join(same_texts(lossless)),
