@@ -34,8 +34,8 @@ PIECE_BYTES = 32_000
 PACE_NS, LONGEST_PACE_NS = 2.5, 4_000_000
 """A round begins no sooner after the last one than so much times the square of the open streams, and never that much
 later. Two threads that pass the GIL to and fro for each message of thousands of streams spend more time on that than on
-the messages; a hundred streams wait for 25 microseconds. What comes in 10 ms from two thousand does not stay in the L2
-cache until its round: a tenth slower than 4 ms."""
+the messages; a hundred streams wait for 25 microseconds. What comes from two thousand in much longer than that does
+not stay in the L2 cache until its round."""
 MAX_HEARINGS = 6
 """How often the first pass hears a segment again before its session is told that the backend is gone."""
 FIRST_PAUSE_NS = 50_000_000
