@@ -12,6 +12,8 @@ PANEL = 32
 """Columns that lie together."""
 BLOCK_ROWS = 96
 """Rows of A that go through all panels before the next ones: 1,664 wide they stay in L2."""
+BLOCK_DEPTH = 96
+"""Rows of a float32 panel that meet all rows of A before the next ones: 12 KiB, which stay in L1."""
 
 
 @dataclass(frozen=True, slots=True)

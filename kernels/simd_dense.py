@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kernels import simd, simd_math
-from kernels.dense import BLOCK_ROWS
+from kernels.dense import BLOCK_DEPTH, BLOCK_ROWS
 
 F = np.float32
 
@@ -31,22 +31,48 @@ def multiply(
     scale, zero, bias: of the first of the columns at `column`; scale and zero are for int8.
     """
     simd.target(lanes)
-    most = 12 if lanes == 16 else 6
     for block in range(0, rows, BLOCK_ROWS):
-        size = min(BLOCK_ROWS, rows - block)
-        tiles = (size + most - 1) // most
-        for first in range(0, columns, 32):
+        multiply_windows(
+            a, a_at + block * a_stride, 0, a_stride, 1, min(BLOCK_ROWS, rows - block), depth,
+            b, b_at, b_stride, c, c_at + block * c_stride, c_stride, columns,
+            scale, zero, bias, column, accumulate, lanes,
+        )  # fmt: skip
+
+
+@simd.shared
+def multiply_windows(
+    a: Any, a_at: int, a_pitch: int, a_stride: int, windows: int, rows: int, depth: int,
+    b: Any, b_at: int, b_stride: int,
+    c: Any, c_at: int, c_stride: int, columns: int,
+    scale: Any, zero: Any, bias: Any, column: int,
+    accumulate: bool, lanes: int,
+) -> None:  # fmt: skip
+    """`multiply` of `rows` rows of each window of A, which begins `a_pitch` behind the one before; all in one block."""
+    simd.target(lanes)
+    most = 12 if lanes == 16 else 6
+    tiles = (rows + most - 1) // most
+    for first in range(0, columns, 32):
+        for k in range(0, depth, BLOCK_DEPTH):
+            deep = min(BLOCK_DEPTH, depth - k)
             for part in range(0, 32, 2 * lanes):
-                panel = b_at + first // 32 * b_stride + part
-                row = block
-                for tile in range(tiles):
-                    some = (block + size - row + tiles - tile - 1) // (tiles - tile)
-                    where = c_at + row * c_stride + first + part
-                    simd.product_rows(
-                        a, a_at + row * a_stride, a_stride, b, panel, depth, c, where, c_stride,
-                        scale, zero, bias, column + first + part, some, lanes, accumulate,
-                    )  # fmt: skip
-                    row += some
+                panel = b_at + first // 32 * b_stride + k * 32 + part
+                for window in range(windows):
+                    row = 0
+                    for tile in range(tiles):
+                        some = (rows - row + tiles - tile - 1) // (tiles - tile)
+                        start = a_at + window * a_pitch + row * a_stride + k
+                        where = c_at + (window * rows + row) * c_stride + first + part
+                        if k == 0:
+                            simd.product_rows(
+                                a, start, a_stride, b, panel, deep, c, where, c_stride,
+                                scale, zero, bias, column + first + part, some, lanes, accumulate,
+                            )  # fmt: skip
+                        else:
+                            simd.product_rows(
+                                a, start, a_stride, b, panel, deep, c, where, c_stride,
+                                scale, zero, None, column + first + part, some, lanes, True,
+                            )  # fmt: skip
+                        row += some
 
 
 @simd.shared

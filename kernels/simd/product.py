@@ -153,14 +153,15 @@ def _typed(
                 builder.mul(depth_, I64(PANEL)),
             ).sums(depth_, chains.get(size, 1))
             gains = vectors_of(scale, scale_, kind) if integers else []
-            offsets = vectors_of(bias, bias_, kind)
+            offsets = None if bias is types.none else vectors_of(bias, bias_, kind)
             for index, value in enumerate(sums):
                 row, vector = divmod(index, 2)
                 place = builder.add(builder.add(c_at_, builder.mul(c_stride_, I64(row))), I64(vector * count))
                 pointer = address(context, builder, c, c_, place, kind)
-                base = offsets[vector]
+                base = None if offsets is None else offsets[vector]
                 if accumulate.literal_value:
-                    base = builder.fadd(base, load_at(builder, pointer, kind))
+                    before = load_at(builder, pointer, kind)
+                    base = before if base is None else builder.fadd(base, before)
                 done = builder.call(fma, [value, gains[vector], base]) if integers else builder.fadd(value, base)
                 builder.store(done, pointer, align=1)
 
@@ -195,6 +196,7 @@ def product_rows(
     b: float32 or int8; row k of the panel begins at flat `b_at + k * PANEL`.
     c: float32; row i begins at flat `c_at + i * c_stride`; with `accumulate` the result is added to it.
     scale, zero, bias: float32, int32, float32, from `column` on; float32 panels are neither shifted nor scaled.
+        With `accumulate` the bias may be `None`: it has been added before.
     """
     return _typed(TILE_ROWS[lanes.literal_value], {1: 4, 2: 2, 3: 2}, a, b, c, scale, zero, bias, lanes, accumulate)
 

@@ -77,23 +77,13 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
     ) -> None:  # fmt: skip
         """`simd_dense.multiply` of `rows` rows of each stream, whose A begins `a_pitch` behind the last one's."""
         simd.target(lanes)
-        most = 12 if lanes == 16 else 6
-        tiles = (rows + most - 1) // most
         together = max(1, group_rows // rows)
         for block in range(0, streams, together):
-            for first in range(0, columns, 32):
-                for part in range(0, 32, 2 * lanes):
-                    panel = b_at + first * depth + part
-                    for stream in range(block, min(block + together, streams)):
-                        row = 0
-                        for tile in range(tiles):
-                            some = (rows - row + tiles - tile - 1) // (tiles - tile)
-                            simd.product_rows(
-                                a, a_at + stream * a_pitch + row * a_stride, a_stride, b, panel, depth,
-                                c, c_at + (stream * rows + row) * columns + first + part, columns,
-                                bias, whole, bias, column + first + part, some, lanes, False,
-                            )  # fmt: skip
-                            row += some
+            simd_dense.multiply_windows(
+                a, a_at + block * a_pitch, a_pitch, a_stride, min(together, streams - block), rows, depth,
+                b, b_at, depth * 32, c, c_at + block * rows * columns, columns, columns,
+                bias, whole, bias, column, False, lanes,
+            )  # fmt: skip
 
     @simd.shared
     def lift(x: Any, start: int, rows: int, columns: int, gains: Any, gain: int, lanes: int) -> None:

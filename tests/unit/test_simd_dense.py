@@ -79,6 +79,40 @@ def test_rows_that_overlap_are_a_convolution(lanes: int) -> None:
     np.testing.assert_allclose(c, exact, atol=1e-4)
 
 
+@cache
+def windows_loop(lanes: int) -> Loop:
+    from kernels import simd, simd_dense
+
+    @compile_loop(
+        f"int64({FLOATS}, int64, int64, int64, int64, int64, {FLOATS}, {FLOATS}, int64, {FLOATS}, int32[::1], {FLOATS})"
+    )
+    def loop(a, pitch, stride, windows, rows, depth, b, c, columns, scale, zero, bias):  # type: ignore[no-untyped-def]
+        simd.target(lanes)
+        simd_dense.multiply_windows(
+            a, 0, pitch, stride, windows, rows, depth, b, 0, depth * 32, c, 0, columns, columns,
+            scale, zero, bias, 0, False, lanes,
+        )  # fmt: skip
+        return 0
+
+    return loop
+
+
+@each_width
+@pytest.mark.parametrize(("windows", "rows", "depth"), [(1, 1, 96), (3, 7, 97), (4, 15, 291), (2, 13, 5)])
+def test_windows_are_products_of_their_own(windows: int, rows: int, depth: int, lanes: int) -> None:
+    rng = np.random.default_rng(depth)
+    stride, columns = max(1, depth // 2), 64
+    pitch = rows * stride + depth + 3
+    a = rng.standard_normal((windows, pitch), np.float32)
+    b, bias = rng.standard_normal((depth, columns), np.float32), rng.standard_normal(columns).astype(np.float32)
+    c, nothing = np.zeros((windows, rows, columns), np.float32), np.zeros(columns, np.int32)
+    windows_loop(lanes).call(
+        a.reshape(-1), pitch, stride, windows, rows, depth, packed(b), c.reshape(-1), columns, bias, nothing, bias
+    )
+    parts = np.lib.stride_tricks.sliding_window_view(a, depth, axis=1)[:, : rows * stride : stride]
+    np.testing.assert_allclose(c, parts.astype(np.float64) @ b + bias, atol=2e-4)
+
+
 def test_a_matrix_that_is_no_whole_panels_is_refused() -> None:
     with pytest.raises(ValueError, match="panels of 32 outputs, got 33"):
         packed(np.zeros((4, 33), np.float32))
