@@ -34,7 +34,7 @@ def multiply(
     for block in range(0, rows, BLOCK_ROWS):
         multiply_windows(
             a, a_at + block * a_stride, 0, a_stride, 1, min(BLOCK_ROWS, rows - block), depth,
-            b, b_at, b_stride, c, c_at + block * c_stride, c_stride, columns,
+            b, b_at, b_stride, c, c_at + block * c_stride, 0, c_stride, columns,
             scale, zero, bias, column, accumulate, lanes,
         )  # fmt: skip
 
@@ -43,11 +43,14 @@ def multiply(
 def multiply_windows(
     a: Any, a_at: int, a_pitch: int, a_stride: int, windows: int, rows: int, depth: int,
     b: Any, b_at: int, b_stride: int,
-    c: Any, c_at: int, c_stride: int, columns: int,
+    c: Any, c_at: int, c_pitch: int, c_stride: int, columns: int,
     scale: Any, zero: Any, bias: Any, column: int,
     accumulate: bool, lanes: int,
 ) -> None:  # fmt: skip
-    """`multiply` of `rows` rows of each window of A, which begins `a_pitch` behind the one before; all in one block."""
+    """`multiply` of `rows` rows of each window, all in one block.
+
+    A window begins `a_pitch` behind the one before in A, and `c_pitch` in C.
+    """
     simd.target(lanes)
     most = 12 if lanes == 16 else 6
     tiles = (rows + most - 1) // most
@@ -61,7 +64,7 @@ def multiply_windows(
                     for tile in range(tiles):
                         some = (rows - row + tiles - tile - 1) // (tiles - tile)
                         start = a_at + window * a_pitch + row * a_stride + k
-                        where = c_at + (window * rows + row) * c_stride + first + part
+                        where = c_at + window * c_pitch + row * c_stride + first + part
                         if k == 0:
                             simd.product_rows(
                                 a, start, a_stride, b, panel, deep, c, where, c_stride,
@@ -140,20 +143,27 @@ def gelu(x: Any, start: int, count: int, lanes: int) -> None:
 
 
 @simd.inlined
-def _sigmoid(x: Any, lanes: int) -> Any:
+def sigmoid(x: Any, lanes: int) -> Any:
+    """1 / (1 + exp(-x)) of each lane."""
     simd.target(lanes)
     one = simd.splat(F(1), lanes)
     return simd.div(one, simd.add(one, simd_math.exp(simd.sub(simd.splat(F(0), lanes), x), lanes)))
 
 
-@simd.shared
-def tanh(x: Any, start: int, count: int, lanes: int) -> None:
-    """Hyperbolic tangent in place, to 2e-7; `count` is a multiple of 16."""
+@simd.inlined
+def tanh_of(x: Any, lanes: int) -> Any:
+    """The hyperbolic tangent of each lane, to 2e-7."""
     simd.target(lanes)
     two, one = simd.splat(F(2), lanes), simd.splat(F(1), lanes)
+    return simd.sub(simd.mul(two, sigmoid(simd.mul(two, x), lanes)), one)
+
+
+@simd.shared
+def tanh(x: Any, start: int, count: int, lanes: int) -> None:
+    """Hyperbolic tangent in place; `count` is a multiple of 16."""
+    simd.target(lanes)
     for i in range(start, start + count, lanes):
-        some = simd.mul(two, simd.load(x, i, lanes))
-        simd.store(x, i, simd.sub(simd.mul(two, _sigmoid(some, lanes)), one))
+        simd.store(x, i, tanh_of(simd.load(x, i, lanes), lanes))
 
 
 @simd.shared
@@ -164,7 +174,7 @@ def swiglu(x: Any, start: int, rows: int, half: int, lanes: int) -> None:
         base = start + row * 2 * half
         for i in range(base, base + half, lanes):
             gate = simd.load(x, i + half, lanes)
-            simd.store(x, i, simd.mul(simd.load(x, i, lanes), simd.mul(gate, _sigmoid(gate, lanes))))
+            simd.store(x, i, simd.mul(simd.load(x, i, lanes), simd.mul(gate, sigmoid(gate, lanes))))
 
 
 @simd.shared

@@ -95,7 +95,9 @@ class Batcher:
         if size > len(self._batch):
             self._batch, self._samples = np.empty(2 * size, np.int16), np.empty(2 * size, np.float32)
         batch = np.concatenate(chunks, out=self._batch[:size]).reshape(len(chunks), -1)
-        probabilities = self._detector.probabilities([session.detector_state for session in looking], batch)
+        probabilities = self._detector.probabilities(
+            [session.detector_state for session in looking], [1] * len(chunks), batch
+        )
         samples = self._samples[:size].reshape(batch.shape)
         samples[...] = batch
         energies = np.einsum("ij,ij->i", samples, samples)

@@ -99,6 +99,16 @@ def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
 
 
 @intrinsic
+def sqrt(typing: Any, x: Any) -> Any:
+    """The square root of each lane."""
+
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return call_llvm(builder, f"llvm.sqrt.{width(arguments[0].type)}", arguments[0].type, list(arguments))
+
+    return x(x), emit
+
+
+@intrinsic
 def bits(typing: Any, mask: Any) -> Any:
     """A mask as an integer, lane 0 in bit 0."""
 

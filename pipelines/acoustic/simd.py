@@ -29,14 +29,13 @@ from pipelines.models.moonshine import (
     WIDTH,
 )
 from pipelines.registry import Context, Unavailable, Variant
+from pipelines.vectors import widest, without_vectors
 
 MAX_STEP_TOKENS = 16
 """Tokens that one step takes at most; the logits buffer is sized for it."""
 MAX_POSITIONS = 4096
 """Rows of the rotary table: 98 s of audio."""
 PANELS = "panels.npz"
-LANES = {"avx512": 16, "avx2": 8}
-"""Float32 values in a vector, the wider first."""
 CROSS_MATRICES = [(WIDTH, 2 * WIDTH)] * LAYERS
 STEP_MATRICES = [*[(WIDTH, 14 * WIDTH), (4 * WIDTH, WIDTH)] * LAYERS, (WIDTH, VOCABULARY)]
 """Inputs and outputs of the matrices of each group of weights; those with the same inputs side by side are one."""
@@ -215,21 +214,6 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         ) from error
 
 
-def widest() -> int:
-    """Lanes of the widest vectors that this CPU has."""
-    return next(lanes for name, lanes in LANES.items() if not cpu.missing(name))
-
-
-def without_vectors() -> Unavailable | None:
-    """Why the compiled loops cannot run on this CPU; `None` where they can."""
-    if any(not cpu.missing(name) for name in LANES):
-        return None
-    return Unavailable(
-        f"this CPU lacks {', '.join(cpu.missing('avx2'))}",
-        "Use a CPU with AVX2 and FMA (Intel Haswell, AMD Zen and later), or acoustic/ort@fp32.",
-    )
-
-
 class SimdFp32(Variant):
     """`acoustic/simd@fp32`."""
 
@@ -240,7 +224,7 @@ class SimdFp32(Variant):
     @classmethod
     def available(cls) -> Unavailable | None:
         """Whether the CPU has vectors for it."""
-        return without_vectors()
+        return without_vectors("acoustic/ort@fp32")
 
     @classmethod
     @contextmanager
@@ -258,7 +242,7 @@ class SimdInt8(Variant):
     @classmethod
     def available(cls) -> Unavailable | None:
         """Whether the CPU has vectors for it."""
-        return without_vectors()
+        return without_vectors("acoustic/ort@fp32")
 
     @classmethod
     @contextmanager

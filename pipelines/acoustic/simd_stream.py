@@ -15,7 +15,6 @@ from kernels.buffers import aligned_block
 from kernels.dense import PANEL, ROUNDINGS, grouped, packed
 from pipelines.acoustic import simd_stream_loop as loops
 from pipelines.acoustic.open_ctc import read_vocabulary
-from pipelines.acoustic.simd import LANES, widest, without_vectors
 from pipelines.acoustic.simd_loops import PAIRS, WIDTH, panels_of
 from pipelines.acoustic.waveform_stream import WaveformState, WaveformStreaming
 from pipelines.contracts import AcousticModel, CtcVocabulary, Float32
@@ -23,6 +22,7 @@ from pipelines.errors import AmiraError
 from pipelines.models.model_card import CtcCard, StreamingCard, ctc_card, file_of
 from pipelines.models.moonshine import FRAME_SAMPLES, ROTARY_BASE, ROTARY_WIDTH
 from pipelines.registry import Context, Unavailable, Variant
+from pipelines.vectors import LANES, widest, without_vectors
 
 LIFT = 0.7
 """Where weights are rounded, inputs of the convolutions are multiplied by this power of their largest weight, and their
@@ -328,7 +328,7 @@ class SimdStreamFp32(Variant):
     @classmethod
     def available(cls) -> Unavailable | None:
         """Whether the CPU has vectors for it."""
-        return without_vectors()
+        return without_vectors("acoustic/ort@fp32")
 
     @classmethod
     @contextmanager

@@ -81,7 +81,7 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
         for block in range(0, streams, together):
             simd_dense.multiply_windows(
                 a, a_at + block * a_pitch, a_pitch, a_stride, min(together, streams - block), rows, depth,
-                b, b_at, depth * 32, c, c_at + block * rows * columns, columns, columns,
+                b, b_at, depth * 32, c, c_at + block * rows * columns, rows * columns, columns, columns,
                 bias, whole, bias, column, False, lanes,
             )  # fmt: skip
 

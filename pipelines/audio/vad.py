@@ -23,9 +23,11 @@ from pipelines.errors import AmiraError
 
 CHUNK_SAMPLES = 512
 """Samples that one probability covers (32 ms at 16 kHz)."""
-_PAD = 64  # samples mirrored at both ends of a chunk
-_WINDOW = 256
-_HOP = 128
+PAD = 64
+"""Samples mirrored at both ends of a chunk."""
+WINDOW = 256
+HOP = 128
+"""Samples of a frame of the spectrum, and from one frame to the next."""
 _STRIDES = (1, 2, 2, 1)
 _BLOCK_CHUNKS = 2048  # about a minute: bounds the memory of the batched layers to some 40 MB
 _MAGIC = 0x67676D6C
@@ -88,12 +90,12 @@ def mirrored(block: Float32) -> Float32:
 
     Silero's own runtime puts the end of the chunk before in front instead; the package mirrors, and so do we.
     """
-    return np.concatenate([block[:, _PAD:0:-1], block, block[:, -2 : -_PAD - 2 : -1]], axis=1)
+    return np.concatenate([block[:, PAD:0:-1], block, block[:, -2 : -PAD - 2 : -1]], axis=1)
 
 
 def features(weights: VadWeights, chunks: Float32) -> Float32:
     """The layers that look at one chunk alone: (chunks, 640) samples to (chunks, 512) gate inputs."""
-    frames = np.lib.stride_tricks.sliding_window_view(chunks, _WINDOW, axis=1)[:, ::_HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(chunks, WINDOW, axis=1)[:, ::HOP]
     spectrum = _times(np.ascontiguousarray(frames), weights.basis)
     bins = spectrum.shape[-1] // 2
     spectrum *= spectrum

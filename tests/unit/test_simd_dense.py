@@ -84,12 +84,13 @@ def windows_loop(lanes: int) -> Loop:
     from kernels import simd, simd_dense
 
     @compile_loop(
-        f"int64({FLOATS}, int64, int64, int64, int64, int64, {FLOATS}, {FLOATS}, int64, {FLOATS}, int32[::1], {FLOATS})"
+        f"int64({FLOATS}, int64, int64, int64, int64, int64, {FLOATS}, {FLOATS}, int64, int64, {FLOATS}, int32[::1], "
+        f"{FLOATS})"
     )
-    def loop(a, pitch, stride, windows, rows, depth, b, c, columns, scale, zero, bias):  # type: ignore[no-untyped-def]
+    def loop(a, pitch, stride, windows, rows, depth, b, c, c_pitch, columns, scale, zero, bias):  # type: ignore[no-untyped-def]
         simd.target(lanes)
         simd_dense.multiply_windows(
-            a, 0, pitch, stride, windows, rows, depth, b, 0, depth * 32, c, 0, columns, columns,
+            a, 0, pitch, stride, windows, rows, depth, b, 0, depth * 32, c, 0, c_pitch, columns, columns,
             scale, zero, bias, 0, False, lanes,
         )  # fmt: skip
         return 0
@@ -105,12 +106,14 @@ def test_windows_are_products_of_their_own(windows: int, rows: int, depth: int, 
     pitch = rows * stride + depth + 3
     a = rng.standard_normal((windows, pitch), np.float32)
     b, bias = rng.standard_normal((depth, columns), np.float32), rng.standard_normal(columns).astype(np.float32)
-    c, nothing = np.zeros((windows, rows, columns), np.float32), np.zeros(columns, np.int32)
+    c, nothing = np.full((windows, rows + 1, columns), 7, np.float32), np.zeros(columns, np.int32)
     windows_loop(lanes).call(
-        a.reshape(-1), pitch, stride, windows, rows, depth, packed(b), c.reshape(-1), columns, bias, nothing, bias
-    )
+        a.reshape(-1), pitch, stride, windows, rows, depth, packed(b), c.reshape(-1), (rows + 1) * columns, columns,
+        bias, nothing, bias,
+    )  # fmt: skip
     parts = np.lib.stride_tricks.sliding_window_view(a, depth, axis=1)[:, : rows * stride : stride]
-    np.testing.assert_allclose(c, parts.astype(np.float64) @ b + bias, atol=2e-4)
+    np.testing.assert_allclose(c[:, :rows], parts.astype(np.float64) @ b + bias, atol=2e-4)
+    assert (c[:, rows] == 7).all()  # what lies between the windows is left alone
 
 
 def test_a_matrix_that_is_no_whole_panels_is_refused() -> None:

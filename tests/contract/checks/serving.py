@@ -41,17 +41,19 @@ def check_connection(service: Any) -> None:
 
 
 def check_vad(detector: Any) -> None:
-    """A stream's judgements do not depend on which others are in its batch."""
+    """A stream's judgements depend neither on which others are in its batch, nor on how many chunks come at once."""
     rng = np.random.default_rng(0)
     speech = np.resize(tone(1.0), (4, detector.chunk_samples))
     noise = rng.integers(-3_000, 3_000, speech.shape).astype(np.int16)
-    alone, first, second = (detector.open() for _ in range(3))
-    for chunk, other in zip(speech, noise, strict=True):
-        [lone] = detector.probabilities([alone], chunk[None])
-        both = detector.probabilities([first, second], np.stack([chunk, other]))
+    alone, first, second, whole = (detector.open() for _ in range(4))
+    at_once = detector.probabilities([whole], [len(speech)], speech)
+    assert len(at_once) == len(speech)
+    for chunk, other, expected in zip(speech, noise, at_once, strict=True):
+        [lone] = detector.probabilities([alone], [1], chunk[None])
+        both = detector.probabilities([first, second], [1, 1], np.stack([chunk, other]))
         assert both.dtype == np.float32
         assert ((both >= 0) & (both <= 1)).all()
-        np.testing.assert_allclose(both[0], lone, atol=1e-5)
+        np.testing.assert_allclose([both[0], expected], [lone, lone], atol=1e-5)
 
 
 def check_partials(partials: Any) -> None:
