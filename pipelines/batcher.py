@@ -48,7 +48,7 @@ class Batcher:
 
     def __init__(self, detector: SpeechDetector, first_pass: FirstPass | None) -> None:
         self._detector, self._first_pass = detector, first_pass
-        self._batch, self._samples = np.empty(0, np.int16), np.empty(0, np.float32)
+        self._samples = np.empty(0, np.float32)
         """Memory of `_detect`, kept: a batch of hundreds anew in each round is mapped and cleared by the kernel."""
         self._looks = 1 if first_pass is None else -(-first_pass.chunk_samples // detector.chunk_samples)
         """Chunks of the detector in a round: as much audio as the first pass hears, so that its batch is a full one."""
@@ -91,12 +91,12 @@ class Batcher:
                 chunks.append(chunk)
         if not looking:
             return 0
-        size = len(chunks) * self._detector.chunk_samples
-        if size > len(self._batch):
-            self._batch, self._samples = np.empty(2 * size, np.int16), np.empty(2 * size, np.float32)
-        batch = np.concatenate(chunks, out=self._batch[:size]).reshape(len(chunks), -1)
+        # Joined by Python: NumPy would let the other threads in at each chunk that it copies.
+        batch = np.frombuffer(b"".join(chunks), "<i2").reshape(len(chunks), -1)
+        if batch.size > len(self._samples):
+            self._samples = np.empty(2 * batch.size, np.float32)
         probabilities = self._detector.probabilities([session.detector_state for session in looking], batch)
-        samples = self._samples[:size].reshape(batch.shape)
+        samples = self._samples[: batch.size].reshape(batch.shape)
         samples[...] = batch
         energies = np.einsum("ij,ij->i", samples, samples)
         for session, probability, energy in zip(looking, probabilities.tolist(), energies.tolist(), strict=True):

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.audio import vad
-from pipelines.audio.ring import Int16
 from pipelines.contracts import Float32
 from pipelines.registry import Context, Variant
+
+Int16 = npt.NDArray[np.int16]
 
 
 class SpeechDetector(Protocol):
