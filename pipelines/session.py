@@ -114,7 +114,31 @@ class _Segment:
 
 
 class Session:
-    """See the module."""
+    """See the module.
+
+    A server has thousands of them, which no cache holds: what a chunk touches is kept in few objects, all in slots.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_arrived_ns",
+        "_chunk",
+        "_endpointer",
+        "_first_pass",
+        "_hearing",
+        "_looked",
+        "_marks",
+        "_regrow",
+        "_running",
+        "_segments",
+        "_settings",
+        "_tape",
+        "_unsettled",
+        "detector_state",
+        "events",
+        "finished",
+        "jobs",
+    )
 
     def __init__(
         self, settings: SessionSettings, detector_state: Any, chunk_samples: int, partials: Partials, held: Held
@@ -128,13 +152,13 @@ class Session:
         self._tape = Tape(rules.longest + rules.silence + 2 * rules.pad + 2 * settings.backlog, held)
         self._endpointer = Endpointer(rules)
         self._looked = 0  # samples that the detector has seen
-        self._arrivals: deque[tuple[int, int]] = deque()
+        self._arrivals: list[tuple[int, int]] = []
         self._arrived_ns = 0  # of the audio at `_looked`
         self._marks: deque[tuple[int, Cause, int]] = deque()
         self._segments = settings.first_segment  # number of the next segment
         self._running: _Segment | None = None
-        self._hearing: deque[_Segment] = deque()  # the first pass works on the first of them
-        self._unsettled: deque[_Segment] = deque()
+        self._hearing: list[_Segment] = []  # the first pass works on the first of them
+        self._unsettled: list[_Segment] = []
         self.jobs: list[Job] = []
         """What came up for the second pass; `take_jobs` takes it."""
         self.events: list[PartialEvent | FinalEvent] = []
@@ -213,13 +237,14 @@ class Session:
 
     def _look(self, stop: int) -> None:
         self._looked = stop
-        arrivals = self._arrivals
-        while arrivals:
-            reached, at_ns = arrivals[0]
+        gone = 0
+        for reached, at_ns in self._arrivals:
             if reached >= stop:
                 self._arrived_ns = at_ns
-                return
-            arrivals.popleft()
+                break
+            gone += 1
+        if gone:
+            del self._arrivals[:gone]
 
     def _reach_mark(self) -> None:
         position, cause, arrived_ns = self._marks.popleft()
@@ -266,9 +291,10 @@ class Session:
         return segment
 
     def _forget(self) -> None:
-        wanted = self._endpointer.needed_from
-        if wanted is not None and wanted <= self._tape.start:
+        running = self._running
+        if running is not None and running.start <= self._tape.start:
             return
+        wanted = self._endpointer.needed_from
         needed = self._looked - self._settings.rules.pad
         if wanted is not None:
             needed = min(needed, wanted)
@@ -291,7 +317,7 @@ class Session:
                 return segment.state, self._audio(segment, start, start + min(available, chunk))
             if end is None:
                 return None
-            self._hearing.popleft()
+            del self._hearing[0]
             self._heard(first_pass, segment)
         return None
 
@@ -408,7 +434,7 @@ class Session:
 
     def _say_settled(self) -> None:
         while self._unsettled and self._unsettled[0].hypotheses is not None:
-            segment = self._unsettled.popleft()
+            segment = self._unsettled.pop(0)
             best = segment.hypotheses[0] if segment.hypotheses else None
             end = segment.end if segment.end is not None else segment.start
             self.events.append(

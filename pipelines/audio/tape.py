@@ -55,20 +55,28 @@ class Tape:
         self._held.bytes += len(pcm)
 
     def read(self, start: int, stop: int) -> bytes:
-        """Samples `start` to `stop`; those near the end, which are wanted most often, are found first.
+        """Samples `start` to `stop`; those that came last, which are wanted most often, are found first.
 
         Raises:
             IndexError: Some of them are not held.
         """
-        if not self.start <= start <= stop <= self.stop:
-            raise IndexError(f"samples {start} to {stop} are not held, only {self.start} to {self.stop}")
-        parts, begin = [], self.stop
+        end = self.stop
+        if not self.start <= start <= stop <= end:
+            raise IndexError(f"samples {start} to {stop} are not held, only {self.start} to {end}")
+        if start == stop:
+            return b""
+        last = self._pieces[-1]
+        begin = end - len(last) // 2
+        if begin <= start:  # the usual way, without a detour
+            return last[2 * (start - begin) : 2 * (stop - begin)]
+        parts = []
         for piece in reversed(self._pieces):
+            begin = end - len(piece) // 2
+            if begin < stop:
+                parts.append(piece[2 * max(start - begin, 0) : 2 * (stop - begin)])
             if begin <= start:
                 break
-            end, begin = begin, begin - len(piece) // 2
-            if begin < stop:
-                parts.append(piece[2 * max(start - begin, 0) : 2 * (min(stop, end) - begin)])
+            end = begin
         return parts[0] if len(parts) == 1 else b"".join(reversed(parts))
 
     def drop_before(self, position: int) -> None:
