@@ -16,6 +16,9 @@ from pipelines.audio.vad_stream import SpeechDetector
 from pipelines.first_pass import FirstPass
 from pipelines.session import Session
 
+LOOKS = 8
+"""Chunks of the detector in a round where there is no first pass to wait for them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -48,17 +51,19 @@ class Batcher:
 
     def __init__(self, detector: SpeechDetector, first_pass: FirstPass | None) -> None:
         self._detector, self._first_pass = detector, first_pass
-        self._batch, self._samples = np.empty(0, np.int16), np.empty(0, np.float32)
+        self._samples = np.empty(0, np.float32)
         """Memory of `_detect`, kept: a batch of hundreds anew in each round is mapped and cleared by the kernel."""
-        self._looks = 1 if first_pass is None else -(-first_pass.chunk_samples // detector.chunk_samples)
+        self._looks = LOOKS if first_pass is None else -(-first_pass.chunk_samples // detector.chunk_samples)
         """Chunks of the detector in a round: as much audio as the first pass hears, so that its batch is a full one."""
 
     def round(self, sessions: Sequence[Session]) -> Round:
         """Look at each session, and let the first pass hear one chunk; the detector's errors are bugs."""
         started_ns = perf_counter_ns()
-        detected, looks = self._detect(sessions), 1
-        while detected and looks < self._looks and self._detect(sessions):
-            looks += 1
+        detected, looks = self._detect(sessions, self._looks)
+        more = looks
+        while more and looks < self._looks:  # what is behind the end of a segment
+            _, more = self._detect(sessions, self._looks - looks)
+            looks += more
         after_ns = perf_counter_ns()
         if self._first_pass is None:
             for session in sessions:
@@ -82,25 +87,28 @@ class Batcher:
             session.understood(partial)
         return Round(detected, len(hearing), after_ns - started_ns, perf_counter_ns() - after_ns)
 
-    def _detect(self, sessions: Sequence[Session]) -> int:
-        looking, chunks = [], []
+    def _detect(self, sessions: Sequence[Session], most: int) -> tuple[int, int]:
+        """Look at up to `most` chunks of each; how many had some, and how many the one with most of them had."""
+        looking, counts, parts = [], [], []
+        size = 2 * self._detector.chunk_samples
         for session in sessions:
-            chunk = session.detection_chunk()
-            if chunk is not None:
+            part = session.detection_chunks(most)
+            if part:
                 looking.append(session)
-                chunks.append(chunk)
+                counts.append(len(part) // size)
+                parts.append(part)
         if not looking:
-            return 0
-        size = len(chunks) * self._detector.chunk_samples
-        if size > len(self._batch):
-            self._batch, self._samples = np.empty(2 * size, np.int16), np.empty(2 * size, np.float32)
-        batch = np.concatenate(chunks, out=self._batch[:size]).reshape(len(chunks), -1)
-        probabilities = self._detector.probabilities(
-            [session.detector_state for session in looking], [1] * len(chunks), batch
-        )
-        samples = self._samples[:size].reshape(batch.shape)
+            return 0, 0
+        # Joined by Python: NumPy would let the other threads in at each part that it copies.
+        batch = np.frombuffer(b"".join(parts), "<i2").reshape(-1, self._detector.chunk_samples)
+        if batch.size > len(self._samples):
+            self._samples = np.empty(2 * batch.size, np.float32)
+        found = self._detector.probabilities([session.detector_state for session in looking], counts, batch)
+        samples = self._samples[: batch.size].reshape(batch.shape)
         samples[...] = batch
-        energies = np.einsum("ij,ij->i", samples, samples)
-        for session, probability, energy in zip(looking, probabilities.tolist(), energies.tolist(), strict=True):
-            session.detected(probability, energy)
-        return len(looking)
+        probabilities, energies = found.tolist(), np.einsum("ij,ij->i", samples, samples).tolist()
+        at = 0
+        for session, count in zip(looking, counts, strict=True):
+            session.detected(probabilities[at : at + count], energies[at : at + count])
+            at += count
+        return len(looking), max(counts)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.agreement import Agreement
 from pipelines.audio.endpoint import Cause, Ended, Endpointer, EndpointRules, Started
-from pipelines.audio.ring import Held, Int16, SampleRing
+from pipelines.audio.tape import Held, Tape
 from pipelines.contracts import SAMPLE_RATE, Hypotheses, Partial, Word
 from pipelines.first_pass import FirstPass, Partials, Regrow
 
@@ -114,7 +114,31 @@ class _Segment:
 
 
 class Session:
-    """See the module."""
+    """See the module.
+
+    A server has thousands of them, which no cache holds: what a chunk touches is kept in few objects, all in slots.
+    """
+
+    __slots__ = (
+        "_arrivals",
+        "_arrived_ns",
+        "_chunk",
+        "_endpointer",
+        "_first_pass",
+        "_hearing",
+        "_looked",
+        "_marks",
+        "_regrow",
+        "_running",
+        "_segments",
+        "_settings",
+        "_tape",
+        "_unsettled",
+        "detector_state",
+        "events",
+        "finished",
+        "jobs",
+    )
 
     def __init__(
         self, settings: SessionSettings, detector_state: Any, chunk_samples: int, partials: Partials, held: Held
@@ -125,16 +149,16 @@ class Session:
         self._first_pass: FirstPass | None = partials.first_pass
         self._regrow: Regrow | None = partials.regrow if settings.partials else None
         rules = settings.rules
-        self._ring = SampleRing(rules.longest + rules.silence + 2 * rules.pad + 2 * settings.backlog, held)
+        self._tape = Tape(rules.longest + rules.silence + 2 * rules.pad + 2 * settings.backlog, held)
         self._endpointer = Endpointer(rules)
         self._looked = 0  # samples that the detector has seen
-        self._arrivals: deque[tuple[int, int]] = deque()
+        self._arrivals: list[tuple[int, int]] = []
         self._arrived_ns = 0  # of the audio at `_looked`
         self._marks: deque[tuple[int, Cause, int]] = deque()
         self._segments = settings.first_segment  # number of the next segment
         self._running: _Segment | None = None
-        self._hearing: deque[_Segment] = deque()  # the first pass works on the first of them
-        self._unsettled: deque[_Segment] = deque()
+        self._hearing: list[_Segment] = []  # the first pass works on the first of them
+        self._unsettled: list[_Segment] = []
         self.jobs: list[Job] = []
         """What came up for the second pass; `take_jobs` takes it."""
         self.events: list[PartialEvent | FinalEvent] = []
@@ -144,82 +168,85 @@ class Session:
 
     # Input.
 
-    def push(self, samples: Int16, arrived_ns: int) -> None:
-        """Take audio, int16 (n,) at 16 kHz.
+    def push(self, pcm: bytes, arrived_ns: int) -> None:
+        """Take audio, PCM16 at 16 kHz.
 
         Raises:
             OverflowError: More than the backlog holds: the caller did not heed `backlog_full`.
         """
-        if len(samples):
-            ring = self._ring
-            ring.append(samples)
-            self._arrivals.append((ring.stop, arrived_ns))
+        if pcm:
+            tape = self._tape
+            tape.append(pcm)
+            self._arrivals.append((tape.stop, arrived_ns))
 
     def flush(self, arrived_ns: int) -> None:
         """End the running segment here."""
-        self._marks.append((self._ring.stop, "flush", arrived_ns))
+        self._marks.append((self._tape.stop, "flush", arrived_ns))
 
     def finish(self, arrived_ns: int) -> None:
         """There is no more audio."""
-        self._marks.append((self._ring.stop, "finish", arrived_ns))
+        self._marks.append((self._tape.stop, "finish", arrived_ns))
 
     @property
     def backlog(self) -> int:
         """Samples that were received and not looked at yet."""
-        return self._ring.stop - self._looked
+        return self._tape.stop - self._looked
 
     @property
     def backlog_full(self) -> bool:
         """Whether the client should be held back."""
-        return self._ring.stop - self._looked >= self._settings.backlog
+        return self._tape.stop - self._looked >= self._settings.backlog
 
     @property
     def ready(self) -> bool:
         """Whether another round may find work here."""
-        if (self._marks or self._ring.stop - self._looked >= self._chunk) and len(self._unsettled) < MAX_UNSETTLED:
+        if (self._marks or self._tape.stop - self._looked >= self._chunk) and len(self._unsettled) < MAX_UNSETTLED:
             return True
         if self._first_pass is None or not self._hearing:
             return False
         segment = self._hearing[0]
         if segment.end is not None:
             return True
-        chunk, received = self._first_pass.chunk_samples, self._ring.stop - segment.fed
+        chunk, received = self._first_pass.chunk_samples, self._tape.stop - segment.fed
         return received >= chunk and self._hearable() - segment.fed >= chunk
 
     # Work for the detector.
 
-    def detection_chunk(self) -> Int16 | None:
-        """The next chunk for the detector, int16 (chunk_samples,), if there is one and it may be looked at."""
+    def detection_chunks(self, most: int) -> bytes:
+        """The next chunks for the detector, PCM16, as many as there are up to `most`, if they may be looked at."""
         while len(self._unsettled) < MAX_UNSETTLED:
-            marks, ring, start = self._marks, self._ring, self._looked
-            stop = start + self._chunk
-            if stop <= (marks[0][0] if marks else ring.stop):
-                return ring.read(start, stop)
+            marks, tape, start, chunk = self._marks, self._tape, self._looked, self._chunk
+            whole = ((marks[0][0] if marks else tape.stop) - start) // chunk
+            if whole > 0:
+                return tape.read(start, start + min(whole, most) * chunk)
             if not marks:
-                return None
+                break
             self._reach_mark()
-        return None
+        return b""
 
-    def detected(self, probability: float, energy: float) -> None:
-        """The detector's answer for that chunk."""
-        start = self._looked
-        stop = start + self._chunk
-        self._look(stop)
-        for change in self._endpointer.update(probability, energy, start, stop):
-            self._change(change, stop, self._arrived_ns)
-        if self._regrow is not None and self._running is not None:
-            self._grow(self._running, stop)
+    def detected(self, probabilities: Sequence[float], energies: Sequence[float]) -> None:
+        """The detector's answer for those chunks."""
+        start, chunk = self._looked, self._chunk
+        for probability, energy in zip(probabilities, energies, strict=True):
+            stop = start + chunk
+            self._look(stop)
+            for change in self._endpointer.update(probability, energy, start, stop):
+                self._change(change, stop, self._arrived_ns)
+            if self._regrow is not None and self._running is not None:
+                self._grow(self._running, stop)
+            start = stop
         self._forget()
 
     def _look(self, stop: int) -> None:
         self._looked = stop
-        arrivals = self._arrivals
-        while arrivals:
-            reached, at_ns = arrivals[0]
+        gone = 0
+        for reached, at_ns in self._arrivals:
             if reached >= stop:
                 self._arrived_ns = at_ns
-                return
-            arrivals.popleft()
+                break
+            gone += 1
+        if gone:
+            del self._arrivals[:gone]
 
     def _reach_mark(self) -> None:
         position, cause, arrived_ns = self._marks.popleft()
@@ -250,7 +277,7 @@ class Session:
         asked = change.cause in ("flush", "finish")
         ended.settled_at = position if asked else change.end
         ended.decided_at = position
-        ended.pcm = self._ring.read(ended.start, change.end).tobytes()
+        ended.pcm = self._tape.read(ended.start, change.end)
         self._unsettled.append(ended)
         if not ended.pcm:  # cut at its length limit, and ended by the client at that very sample
             ended.hypotheses = ()
@@ -266,15 +293,16 @@ class Session:
         return segment
 
     def _forget(self) -> None:
-        wanted = self._endpointer.needed_from
-        if wanted is not None and wanted <= self._ring.start:
+        running = self._running
+        if running is not None and running.start <= self._tape.start:
             return
+        wanted = self._endpointer.needed_from
         needed = self._looked - self._settings.rules.pad
         if wanted is not None:
             needed = min(needed, wanted)
         if self._hearing and self._hearing[0].end is None:
             needed = min(needed, self._hearing[0].fed)
-        self._ring.drop_before(needed)
+        self._tape.drop_before(needed)
 
     # Work for the first pass.
 
@@ -291,7 +319,7 @@ class Session:
                 return segment.state, self._audio(segment, start, start + min(available, chunk))
             if end is None:
                 return None
-            self._hearing.popleft()
+            del self._hearing[0]
             self._heard(first_pass, segment)
         return None
 
@@ -313,7 +341,7 @@ class Session:
 
         A pause is heard as far as it would belong to the segment; the rest of it only if speech goes on.
         """
-        stop, looked = self._marks[0][0] if self._marks else self._ring.stop, self._looked
+        stop, looked = self._marks[0][0] if self._marks else self._tape.stop, self._looked
         if stop > looked + self._chunk:
             stop = looked + self._chunk
         elif stop < looked:
@@ -337,9 +365,9 @@ class Session:
             segment.state, segment.fed = None, segment.start
 
     def _audio(self, segment: _Segment, start: int, stop: int) -> bytes:
-        if segment.end is not None:  # the ring may have gone on
+        if segment.end is not None:  # the tape may have gone on
             return segment.pcm[2 * (start - segment.start) : 2 * (stop - segment.start)]
-        return self._ring.read(start, stop).tobytes()
+        return self._tape.read(start, stop)
 
     def _heard(self, first_pass: FirstPass, segment: _Segment) -> None:
         if segment.state is not None:
@@ -355,7 +383,7 @@ class Session:
             return
         segment.growing = True
         segment.next_length = self._regrow.next_length(length)
-        pcm = self._ring.read(segment.start, stop).tobytes()
+        pcm = self._tape.read(segment.start, stop)
         self.jobs.append(Job(pcm, False, None, self._arrived_ns, segment))
 
     def take_jobs(self) -> Sequence[Job]:
@@ -395,7 +423,7 @@ class Session:
                 self._first_pass.close(segment.state)
                 segment.state = None
         self._hearing.clear()
-        self._ring.close()
+        self._tape.close()
 
     def _say_partial(self, segment: _Segment, partial: Partial, stop: int, arrived_ns: int | None = None) -> None:
         if not self._settings.partials or partial == segment.last or not partial.text:
@@ -408,7 +436,7 @@ class Session:
 
     def _say_settled(self) -> None:
         while self._unsettled and self._unsettled[0].hypotheses is not None:
-            segment = self._unsettled.popleft()
+            segment = self._unsettled.pop(0)
             best = segment.hypotheses[0] if segment.hypotheses else None
             end = segment.end if segment.end is not None else segment.start
             self.events.append(

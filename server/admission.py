@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
+from functools import lru_cache
 
 from pipelines.audio.endpoint import EndpointRules
 from pipelines.audio.ingest import ENCODINGS, MAX_RATE, MIN_RATE
@@ -90,11 +91,17 @@ def session_settings(settings: Settings, start: Start) -> SessionSettings:
     rules = settings.endpointing
     silence_ms = rules.silence_ms if start.silence_ms is None else start.silence_ms
     longest_ms = rules.max_segment_ms if start.max_segment_ms is None else start.max_segment_ms
-    per_ms = SAMPLE_RATE // 1_000
-    return SessionSettings(
-        EndpointRules(silence_ms * per_ms, longest_ms * per_ms, rules.pad_ms * per_ms),
-        partials=start.partials,
-        backlog=settings.limits.backlog_ms * per_ms,
-        offset_ms=start.resume_ms,
-        first_segment=start.resume_segment,
+    backlog_ms = settings.limits.backlog_ms
+    return _shared_settings(
+        silence_ms, longest_ms, rules.pad_ms, start.partials, backlog_ms, start.resume_ms, start.resume_segment
     )
+
+
+@lru_cache(maxsize=256)
+def _shared_settings(
+    silence_ms: int, longest_ms: int, pad_ms: int, partials: bool, backlog_ms: int, offset_ms: int, first_segment: int
+) -> SessionSettings:
+    """One object for all sessions that want the same: it stays in the caches, where thousands would not."""
+    per_ms = SAMPLE_RATE // 1_000
+    rules = EndpointRules(silence_ms * per_ms, longest_ms * per_ms, pad_ms * per_ms)
+    return SessionSettings(rules, partials, backlog_ms * per_ms, offset_ms, first_segment)

@@ -16,7 +16,7 @@ from time import perf_counter_ns, sleep
 from typing import Any, Protocol
 
 from pipelines.audio.ingest import Ingest
-from pipelines.audio.ring import Held
+from pipelines.audio.tape import Held
 from pipelines.batcher import Batcher, Round
 from pipelines.errors import AmiraError
 from pipelines.resilience import ServiceError

@@ -7,22 +7,20 @@ from typing import Protocol
 import numpy as np
 
 from kernels import g711
-from pipelines.audio.ring import Int16
 from pipelines.contracts import SAMPLE_RATE, Float32
 from pipelines.errors import AmiraError, unknown
 
 MIN_RATE, MAX_RATE = 8_000, 48_000
-_INT16 = np.dtype("<i2")
 
 
 class Ingest(Protocol):
     """Turns the messages of one stream into samples."""
 
-    def push(self, data: bytes) -> Int16:
-        """The samples that are whole so far; bytes of a sample cut in half wait for the next message."""
+    def push(self, data: bytes) -> bytes:
+        """The samples that are whole so far, as PCM16; bytes of a sample cut in half wait for the next message."""
         ...
 
-    def finish(self) -> Int16:
+    def finish(self) -> bytes:
         """What a resampler still holds.
 
         Raises:
@@ -63,15 +61,15 @@ class Pcm16:
     def __init__(self) -> None:
         self._whole = _Whole(2)
 
-    def push(self, data: bytes) -> Int16:
+    def push(self, data: bytes) -> bytes:
         """See `Ingest`."""
         whole = self._whole
-        return np.frombuffer(whole.cut(data) if whole.rest or len(data) & 1 else data, _INT16)
+        return whole.cut(data) if whole.rest or len(data) & 1 else data
 
-    def finish(self) -> Int16:
+    def finish(self) -> bytes:
         """See `Ingest`."""
         self._whole.finish()
-        return np.empty(0, np.int16)
+        return b""
 
 
 class Converted:
@@ -87,11 +85,11 @@ class Converted:
 
             self._resampler = soxr.ResampleStream(sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
 
-    def push(self, data: bytes) -> Int16:
+    def push(self, data: bytes) -> bytes:
         """See `Ingest`."""
         return self._resampled(self._decoded(self._whole.cut(data)), last=False)
 
-    def finish(self) -> Int16:
+    def finish(self) -> bytes:
         """See `Ingest`."""
         self._whole.finish()
         return self._resampled(np.empty(0, np.float32), last=True)
@@ -106,11 +104,11 @@ class Converted:
         clean: Float32 = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=1.0, neginf=-1.0)
         return clean
 
-    def _resampled(self, samples: Float32, last: bool) -> Int16:
+    def _resampled(self, samples: Float32, last: bool) -> bytes:
         if self._resampler is not None:
             samples = self._resampler.resample_chunk(samples, last=last)
         scaled = np.rint(np.clip(samples, -1.0, 1.0) * np.float32(32_768))
-        pcm: Int16 = np.clip(scaled, -32_768, 32_767).astype(np.int16)
+        pcm: bytes = np.clip(scaled, -32_768, 32_767).astype("<i2").tobytes()
         return pcm
 
 

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.audio import vad
-from pipelines.audio.ring import Int16
 from pipelines.audio.vad_loop import CELL, SCRATCH, Panels, vad_loop
 from pipelines.contracts import Float32
 from pipelines.registry import Context, Unavailable, Variant
 from pipelines.vectors import widest, without_vectors
+
+Int16 = npt.NDArray[np.int16]
 
 
 class SpeechDetector(Protocol):

@@ -11,7 +11,7 @@ import pytest
 
 from amira_client import AsyncClient, Final, Partial
 from pipelines.audio.endpoint import EndpointRules
-from pipelines.audio.ring import Held
+from pipelines.audio.tape import Held
 from pipelines.batcher import Batcher
 from pipelines.config import PipelineConfig
 from pipelines.contracts import AudioBatch
@@ -46,7 +46,7 @@ def session_for(recognizer: StreamingRecognizer, clip: np.ndarray) -> Session:
     """A session that has got the whole clip and its end."""
     rules = EndpointRules(8_000, 320_000, 3_200)
     it = Session(SessionSettings(rules), recognizer.detector.open(), 1_600, recognizer.partials, Held())
-    it.push(clip, 0)
+    it.push(clip.tobytes(), 0)
     it.finish(0)
     return it
 

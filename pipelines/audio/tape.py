@@ -1,0 +1,100 @@
+"""The audio of one stream that is still needed: PCM16 at 16 kHz, addressed by its place in the stream."""
+
+from __future__ import annotations
+
+_SHORT = 2_048
+"""Bytes. What follows a shorter piece is joined to it, so that tiny messages do not cost an object each."""
+
+
+class Held:
+    """Bytes that many tapes hold together; they belong to one thread."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class Tape:
+    """Holds samples `start` to `stop` of a stream, never more than `capacity`.
+
+    They stay in the very objects in which they came: nothing is copied to keep them, and a tape that holds nothing, as
+    those of most connections of a busy server, takes no memory.
+    """
+
+    __slots__ = ("_first", "_held", "_pieces", "capacity", "start", "stop")
+
+    def __init__(self, capacity: int, held: Held) -> None:
+        self._held = held
+        self._pieces: list[bytes] = []
+        self._first = 0  # sample of the first piece
+        self.capacity = capacity
+        self.start = 0
+        self.stop = 0
+
+    @property
+    def room(self) -> int:
+        """How many samples still fit."""
+        return self.capacity - (self.stop - self.start)
+
+    def append(self, pcm: bytes) -> None:
+        """Put whole samples behind what is there.
+
+        Raises:
+            OverflowError: More than `room`; nothing was taken.
+        """
+        stop = self.stop + len(pcm) // 2
+        if stop - self.start > self.capacity:
+            raise OverflowError(f"{len(pcm) // 2} samples do not fit: {self.room} of {self.capacity} are free")
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) < _SHORT:
+            pieces[-1] += pcm
+        else:
+            pieces.append(pcm)
+        self.stop = stop
+        self._held.bytes += len(pcm)
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Samples `start` to `stop`; those that came last, which are wanted most often, are found first.
+
+        Raises:
+            IndexError: Some of them are not held.
+        """
+        end = self.stop
+        if not self.start <= start <= stop <= end:
+            raise IndexError(f"samples {start} to {stop} are not held, only {self.start} to {end}")
+        if start == stop:
+            return b""
+        last = self._pieces[-1]
+        begin = end - len(last) // 2
+        if begin <= start:  # the usual way, without a detour
+            return last[2 * (start - begin) : 2 * (stop - begin)]
+        parts = []
+        for piece in reversed(self._pieces):
+            begin = end - len(piece) // 2
+            if begin < stop:
+                parts.append(piece[2 * max(start - begin, 0) : 2 * (stop - begin)])
+            if begin <= start:
+                break
+            end = begin
+        return parts[0] if len(parts) == 1 else b"".join(reversed(parts))
+
+    def drop_before(self, position: int) -> None:
+        """Forget the samples before `position`; their memory goes by pieces."""
+        if position <= self.start:
+            return
+        self.start = min(position, self.stop)
+        gone = freed = 0
+        for piece in self._pieces:
+            if self._first + (freed + len(piece)) // 2 > self.start:
+                break
+            gone += 1
+            freed += len(piece)
+        if gone:
+            del self._pieces[:gone]
+            self._first += freed // 2
+            self._held.bytes -= freed
+
+    def close(self) -> None:
+        """Free it; nothing may follow."""
+        self.drop_before(self.stop)
