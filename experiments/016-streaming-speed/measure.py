@@ -47,6 +47,12 @@ STEP_FORMS = ("fp32", "fp16", "int8", "int8-balanced")
 COMPILED = "compiled-"
 """Begins the forms in our own compiled loops; the others are ONNX Runtime's."""
 FORMS = {WHOLE: ("fp32", "int8")} | dict.fromkeys((SERVER, DRAFT), (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8"))
+BATCH = 8
+BATCHED = ("fp32", "int8-balanced", f"{COMPILED}fp32", f"{COMPILED}int8")
+"""Forms of the server size that are measured in batches of so many streams, too."""
+DETECTORS = ("silero", "silero-simd")
+LOOKS = 5
+"""Chunks of the speech detector in a step's audio."""
 BAR_FORMS = {
     "fp32": "FP32",
     "int8": "INT8",
@@ -93,6 +99,12 @@ def measure(rounds: int) -> dict[str, Any]:
                 opened = _open(stack, model, precision)
                 contenders[f"{model} {precision}"] = _whole(opened, rng) if model == WHOLE else _step(opened, rng)
                 facts[f"{model} {precision}"] = _facts(model, precision, opened)
+                if model == SERVER and precision in BATCHED:
+                    contenders[f"{precision} x {BATCH}"] = _step(opened, rng, BATCH)
+        for name in DETECTORS:
+            if registry.get(f"vad/{name}").available() is None:
+                detector = stack.enter_context(registry.get(f"vad/{name}").open(Context(models_dir(), "", 1, {})))
+                contenders |= {f"{name} x {streams}": _looks(detector, rng, streams) for streams in (1, BATCH)}
         contenders |= {"multiply-adds": _multiply_adds(), "read": _reader()}
         for call in contenders.values():
             for _ in range(5):
@@ -144,10 +156,17 @@ def _whole(model: Any, rng: np.random.Generator) -> Callable[[], object]:
     return lambda: model.infer(batch)
 
 
-def _step(model: Any, rng: np.random.Generator) -> Callable[[], object]:
-    state, size = model.open(), model.chunk_samples
-    batch = AudioBatch((0.1 * rng.standard_normal((1, size))).astype(np.float32), np.array([size]))
-    return lambda: model.infer_chunk([state], batch)
+def _step(model: Any, rng: np.random.Generator, streams: int = 1) -> Callable[[], object]:
+    states, size = [model.open() for _ in range(streams)], model.chunk_samples
+    samples = (0.1 * rng.standard_normal((streams, size))).astype(np.float32)
+    batch = AudioBatch(samples, np.full(streams, size))
+    return lambda: model.infer_chunk(states, batch)
+
+
+def _looks(detector: Any, rng: np.random.Generator, streams: int) -> Callable[[], object]:
+    states = [detector.open() for _ in range(streams)]
+    chunks = (3_000 * rng.standard_normal((streams * LOOKS, detector.chunk_samples))).astype(np.int16)
+    return lambda: detector.probabilities(states, [LOOKS] * streams, chunks)
 
 
 def _facts(model: str, precision: str, opened: Any) -> dict[str, float]:
@@ -177,7 +196,12 @@ def _facts(model: str, precision: str, opened: Any) -> dict[str, float]:
 
 def all_tables(result: dict[str, Any]) -> dict[str, str]:
     """Every table by its name in README.md."""
-    return {"rates": rates_line(result), "bars": bars_table(result), "steps": steps_table(result)}
+    return {
+        "rates": rates_line(result),
+        "bars": bars_table(result),
+        "steps": steps_table(result),
+        "batches": batches_table(result),
+    }
 
 
 def rates(result: dict[str, Any]) -> tuple[float, float]:
@@ -238,6 +262,18 @@ def steps_table(result: dict[str, Any]) -> str:
             f"| {facts['multiplications'] / 1e6:.0f} | {facts['weight_bytes'] / 1e6:.1f} {floors}"
             f"| {share:.3f} [{low:.3f}, {high:.3f}] |"
         )
+    return "\n".join(lines)
+
+
+def batches_table(result: dict[str, Any]) -> str:
+    """What a stream costs alone and among others: a step of the server size, and the detector's look at its audio."""
+    lines = [f"| a stream's share, ms | alone | in a batch of {BATCH} |", "|---|---:|---:|"]
+    names = {f"step, {form}": (f"{SERVER} {form}", f"{form} x {BATCH}") for form in BATCHED}
+    names |= {f"speech detector, vad/{name}": (f"{name} x 1", f"{name} x {BATCH}") for name in DETECTORS}
+    for shown, (alone, batched) in names.items():
+        if batched in result["times_ns"]:
+            one, many = (float(np.median(result["times_ns"][name])) / 1e6 for name in (alone, batched))
+            lines.append(f"| {shown} | {one:.2f} | {many / BATCH:.2f} |")
     return "\n".join(lines)
 
 
