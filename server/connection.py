@@ -37,8 +37,6 @@ _TEXT, _BINARY = WSMsgType.TEXT, WSMsgType.BINARY
 WAITING, OPEN, FINISHING, ENDED = range(4)
 """Where a connection is: before `start`, in its session, after `finish`, and after its last message."""
 CLOSE_TIMEOUT_S = 2.0
-LONGEST_UNCHECKED_MS = 1_000
-"""So much audio may come between two looks at the limits, even where none can be reached sooner."""
 SAMPLES_PER_MS = 16
 
 
@@ -245,12 +243,7 @@ class Connection(WSListener):
             self._reading(False)
             self._gateway.engine.nudge(stream)
         # Of these only the audio grows: time goes on, and what waits is dealt with.
-        room_ms = min(
-            limits.max_session_ms - audio_ms,
-            limits.max_ahead_ms - ahead_ms,
-            limits.backlog_ms - waiting_ms,
-            LONGEST_UNCHECKED_MS,
-        )
+        room_ms = min(limits.max_session_ms - audio_ms, limits.max_ahead_ms - ahead_ms, limits.backlog_ms - waiting_ms)
         self._unchecked = stream.received + int(room_ms * 1e6 / self.ns_per_byte)
 
     def _mark(self, message: Flush | Finish) -> None:
