@@ -116,7 +116,8 @@ class _Segment:
 class Session:
     """See the module.
 
-    A server has thousands of them, which no cache holds: what a chunk touches is kept in few objects, all in slots.
+    A server has thousands of them, which no cache holds: what a chunk touches is kept in few objects. Hence the slots,
+    and the tuples where there is mostly nothing: the empty one is the same for everybody.
     """
 
     __slots__ = (
@@ -157,11 +158,11 @@ class Session:
         self._marks: deque[tuple[int, Cause, int]] = deque()
         self._segments = settings.first_segment  # number of the next segment
         self._running: _Segment | None = None
-        self._hearing: list[_Segment] = []  # the first pass works on the first of them
-        self._unsettled: list[_Segment] = []
-        self.jobs: list[Job] = []
+        self._hearing: tuple[_Segment, ...] = ()  # the first pass works on the first of them
+        self._unsettled: tuple[_Segment, ...] = ()
+        self.jobs: tuple[Job, ...] = ()
         """What came up for the second pass; `take_jobs` takes it."""
-        self.events: list[PartialEvent | FinalEvent] = []
+        self.events: tuple[PartialEvent | FinalEvent, ...] = ()
         """What is to be said, in order; `take_events` takes it."""
         self.finished = False
         """Whether the answer to `finish` is among the events."""
@@ -258,7 +259,7 @@ class Session:
             silent = self._segment(position)
             silent.end, silent.cause, silent.hypotheses = position, cause, ()
             silent.decided_at, silent.settled_at, silent.ended_ns = position, position, arrived_ns
-            self._unsettled.append(silent)
+            self._unsettled += (silent,)
             self._say_settled()
         self._forget()
 
@@ -266,7 +267,7 @@ class Session:
         if isinstance(change, Started):
             self._running = segment = self._segment(change.start)
             if self._first_pass is not None:
-                self._hearing.append(segment)
+                self._hearing += (segment,)
             if self._regrow is not None:
                 segment.next_length = self._regrow.step
             return
@@ -278,14 +279,14 @@ class Session:
         ended.settled_at = position if asked else change.end
         ended.decided_at = position
         ended.pcm = self._tape.read(ended.start, change.end)
-        self._unsettled.append(ended)
+        self._unsettled += (ended,)
         if not ended.pcm:  # cut at its length limit, and ended by the client at that very sample
             ended.hypotheses = ()
             if self._first_pass is not None:
-                self._hearing.pop()
+                self._hearing = self._hearing[:-1]
             self._say_settled()
         elif self._first_pass is None:
-            self.jobs.append(Job(ended.pcm, True, ended.draft, ended.ended_ns, ended))
+            self.jobs += (Job(ended.pcm, True, ended.draft, ended.ended_ns, ended),)
 
     def _segment(self, start: int) -> _Segment:
         segment = _Segment(self._segments, start, start)
@@ -319,7 +320,7 @@ class Session:
                 return segment.state, self._audio(segment, start, start + min(available, chunk))
             if end is None:
                 return None
-            del self._hearing[0]
+            self._hearing = self._hearing[1:]
             self._heard(first_pass, segment)
         return None
 
@@ -373,7 +374,7 @@ class Session:
         if segment.state is not None:
             segment.draft = first_pass.finish(segment.state)
             segment.state = None
-        self.jobs.append(Job(segment.pcm, True, segment.draft, segment.ended_ns, segment))
+        self.jobs += (Job(segment.pcm, True, segment.draft, segment.ended_ns, segment),)
 
     # Work for the second pass.
 
@@ -384,13 +385,11 @@ class Session:
         segment.growing = True
         segment.next_length = self._regrow.next_length(length)
         pcm = self._tape.read(segment.start, stop)
-        self.jobs.append(Job(pcm, False, None, self._arrived_ns, segment))
+        self.jobs += (Job(pcm, False, None, self._arrived_ns, segment),)
 
     def take_jobs(self) -> Sequence[Job]:
         """The jobs that came up since the last call."""
-        jobs = self.jobs
-        if jobs:
-            self.jobs = []
+        jobs, self.jobs = self.jobs, ()
         return jobs
 
     def recognised(self, job: Job, hypotheses: Hypotheses) -> None:
@@ -411,9 +410,7 @@ class Session:
 
     def take_events(self) -> Sequence[PartialEvent | FinalEvent]:
         """What is to be said since the last call, in order."""
-        events = self.events
-        if events:
-            self.events = []
+        events, self.events = self.events, ()
         return events
 
     def close(self) -> None:
@@ -422,7 +419,7 @@ class Session:
             if segment.state is not None and self._first_pass is not None:
                 self._first_pass.close(segment.state)
                 segment.state = None
-        self._hearing.clear()
+        self._hearing = ()
         self._tape.close()
 
     def _say_partial(self, segment: _Segment, partial: Partial, stop: int, arrived_ns: int | None = None) -> None:
@@ -432,26 +429,25 @@ class Session:
         if arrived_ns is None:
             arrived_ns = self._arrival(stop)
         event = PartialEvent(segment.number, partial, self._ms(segment.start), self._ms(stop), arrived_ns)
-        self.events.append(event)
+        self.events += (event,)
 
     def _say_settled(self) -> None:
         while self._unsettled and self._unsettled[0].hypotheses is not None:
-            segment = self._unsettled.pop(0)
+            segment, self._unsettled = self._unsettled[0], self._unsettled[1:]
             best = segment.hypotheses[0] if segment.hypotheses else None
             end = segment.end if segment.end is not None else segment.start
-            self.events.append(
-                FinalEvent(
-                    segment.number,
-                    best.text if best else "",
-                    best.words if best else (),
-                    segment.cause,
-                    self._ms(segment.start),
-                    self._ms(end),
-                    self._ms(segment.settled_at),
-                    (segment.decided_at - end) * 1000 // SAMPLE_RATE,
-                    segment.ended_ns,
-                )
+            event = FinalEvent(
+                segment.number,
+                best.text if best else "",
+                best.words if best else (),
+                segment.cause,
+                self._ms(segment.start),
+                self._ms(end),
+                self._ms(segment.settled_at),
+                (segment.decided_at - end) * 1000 // SAMPLE_RATE,
+                segment.ended_ns,
             )
+            self.events += (event,)
             self.finished = self.finished or segment.cause == "finish"
 
     def _ms(self, sample: int) -> int:

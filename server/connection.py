@@ -45,8 +45,8 @@ class Connection(WSListener):
 
     __slots__ = (
         "_authorization", "_fragments", "_gateway", "_latest", "_preparing", "_slow_since_ns", "_span", "_start",
-        "_stream", "_traceparent", "_transport", "ahead_ns", "heard_ns", "ns_per_byte", "opened_ns", "session", "state",
-        "text",
+        "_stream", "_traceparent", "_transport", "_unchecked", "ahead_ns", "heard_ns", "ns_per_byte", "opened_ns",
+        "session", "state", "text",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, authorization: str | None, traceparent: str | None) -> None:
@@ -61,6 +61,7 @@ class Connection(WSListener):
         self._fragments: bytearray | None = None
         self._latest: Partial | None = None  # the newest partial that a client that does not read has not got
         self._slow_since_ns = 0  # 0: the client reads
+        self._unchecked = 0  # bytes of audio with which no limit can be reached yet
         self.text = False
         self.state = WAITING
         self.session = ""
@@ -217,10 +218,14 @@ class Connection(WSListener):
         if stream is None:
             raise Refusal("bad_order", 'audio came before \'start\'; send {"type": "start", ...} first')
         gateway = self._gateway
-        limits = gateway.limits
-        if len(data) > limits.max_message_bytes:
+        if len(data) > gateway.limits.max_message_bytes:
             self._check_size(len(data))
         gateway.engine.audio(stream, data, self.heard_ns)
+        if stream.received > self._unchecked:
+            self._check_limits(stream)
+
+    def _check_limits(self, stream: Stream) -> None:
+        limits = self._gateway.limits
         audio_ms = stream.received * self.ns_per_byte / 1e6
         if audio_ms > limits.max_session_ms:
             raise Refusal(
@@ -236,7 +241,10 @@ class Connection(WSListener):
         if waiting_ms > limits.backlog_ms and not stream.held_back:
             stream.held_back = True
             self._reading(False)
-            gateway.engine.nudge(stream)
+            self._gateway.engine.nudge(stream)
+        # Of these only the audio grows: time goes on, and what waits is dealt with.
+        room_ms = min(limits.max_session_ms - audio_ms, limits.max_ahead_ms - ahead_ms, limits.backlog_ms - waiting_ms)
+        self._unchecked = stream.received + int(room_ms * 1e6 / self.ns_per_byte)
 
     def _mark(self, message: Flush | Finish) -> None:
         stream = self._stream

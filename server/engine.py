@@ -66,7 +66,6 @@ class Stream:
     """What event loop and engine share of one session. Each counter has one writer."""
 
     __slots__ = (
-        "backlog",
         "bytes_per_s",
         "closed",
         "drained",
@@ -98,12 +97,17 @@ class Stream:
         self.pending: deque[bytes | str] = deque()  # audio, or `flush` and `finish` in their places
         self.received = 0  # bytes; the event loop writes it
         self.drained = 0  # bytes that left `pending`; the engine writes it
-        self.backlog = 0  # samples; the engine writes it
         self.held_back = False  # the event loop sets it, the engine clears it
         self.closed = False
         self.hearings = 0  # in a row that the first pass did not take a chunk
         self.paused_until_ns = 0
         self.bytes_per_s = bytes_per_s
+
+    @property
+    def backlog(self) -> int:
+        """Samples that its session has not looked at yet; for any thread."""
+        session = self.session
+        return 0 if session is None else session.backlog
 
 
 _NONE = object()
@@ -308,8 +312,7 @@ class Engine:
                     self._submit(stream, job)
             if session.events:
                 answers.append((stream.listener, "said", (session.take_events(), session.finished)))
-            stream.backlog = backlog = session.backlog
-            if stream.held_back and not stream.pending and backlog * 2 < stream.settings.backlog:
+            if stream.held_back and not stream.pending and session.backlog * 2 < stream.settings.backlog:
                 stream.held_back = False
                 answers.append((stream.listener, "relieved", ()))
             if busy.pop(stream, _NONE) is None and not idle and (session.ready or stream.pending):

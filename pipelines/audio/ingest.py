@@ -45,7 +45,7 @@ class _Whole:
         self.rest = data[len(data) - odd :] if odd else b""
         return data[: len(data) - odd] if odd else data
 
-    def finish(self) -> None:
+    def end(self) -> None:
         if self.rest:
             raise AmiraError(
                 f"the audio ends {len(self.rest)} bytes into a sample of {self._width}. "
@@ -53,22 +53,21 @@ class _Whole:
             )
 
 
-class Pcm16:
+class Pcm16(_Whole):
     """Samples as they are."""
 
-    __slots__ = ("_whole",)
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._whole = _Whole(2)
+        super().__init__(2)
 
     def push(self, data: bytes) -> bytes:
         """See `Ingest`."""
-        whole = self._whole
-        return whole.cut(data) if whole.rest or len(data) & 1 else data
+        return self.cut(data) if self.rest or len(data) & 1 else data
 
     def finish(self) -> bytes:
         """See `Ingest`."""
-        self._whole.finish()
+        self.end()
         return b""
 
 
@@ -91,7 +90,7 @@ class Converted:
 
     def finish(self) -> bytes:
         """See `Ingest`."""
-        self._whole.finish()
+        self._whole.end()
         return self._resampled(np.empty(0, np.float32), last=True)
 
     def _decoded(self, data: bytes) -> Float32:

@@ -60,24 +60,23 @@ class Tape:
         Raises:
             IndexError: Some of them are not held.
         """
-        end = self.stop
-        if not self.start <= start <= stop <= end:
-            raise IndexError(f"samples {start} to {stop} are not held, only {self.start} to {end}")
+        if not self.start <= start <= stop <= self.stop:
+            raise IndexError(f"samples {start} to {stop} are not held, only {self.start} to {self.stop}")
         if start == stop:
             return b""
-        last = self._pieces[-1]
-        begin = end - len(last) // 2
-        if begin <= start:  # the usual way, without a detour
-            return last[2 * (start - begin) : 2 * (stop - begin)]
-        parts = []
-        for piece in reversed(self._pieces):
-            begin = end - len(piece) // 2
-            if begin < stop:
-                parts.append(piece[2 * max(start - begin, 0) : 2 * (stop - begin)])
-            if begin <= start:
-                break
-            end = begin
-        return parts[0] if len(parts) == 1 else b"".join(reversed(parts))
+        pieces, at, begin = self._pieces, len(self._pieces), self.stop
+        while begin >= stop:
+            at -= 1
+            begin -= len(pieces[at]) // 2
+        if begin <= start:
+            return pieces[at][2 * (start - begin) : 2 * (stop - begin)]
+        parts = [pieces[at][: 2 * (stop - begin)]]
+        while begin > start:
+            at -= 1
+            begin -= len(pieces[at]) // 2
+            parts.append(pieces[at])
+        parts[-1] = parts[-1][2 * (start - begin) :]
+        return b"".join(reversed(parts))
 
     def drop_before(self, position: int) -> None:
         """Forget the samples before `position`; their memory goes by pieces."""
