@@ -47,8 +47,8 @@ lint: setup ## Check formatting, lint, types and import directions.
 k2: setup ## Set up the real k2 for decoder/k2, apart from .venv (3.4 GB, prints its size first).
 	scripts/k2.sh $(VENV)
 
-gpu: setup ## Measure the GPU of this machine; without one, say so and end with 4.
-	scripts/gpu.sh $(VENV)
+gpu: $(if $(AMIRA_WHEELS),,setup) ## Measure the GPU of this machine; without one, say so and end with 4.
+	scripts/gpu.sh $(VENV) $(PYTHON)
 
 browser:
 	scripts/browser.sh

@@ -3,13 +3,14 @@
 A lane is an acoustic variant. For each of them the batch doubles until the audio heard in a second hardly grows; each
 step is timed from call to result and, on a GPU, on the device between CUDA events. From the steps come streams within
 a latency (`harness.capacity`); the floor is what the device takes to read the weights and to multiply by them at the
-rates that it shows itself.
+rates that it shows itself, and to read and write what its streams remember.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,18 +18,64 @@ from typing import Any
 import numpy as np
 
 from harness.capacity import Rounds, streams_within
+from harness.fingerprint import fingerprint
 from pipelines import registry
 from pipelines.contracts import SAMPLE_RATE, AudioBatch
-from pipelines.errors import AmiraError
+from pipelines.errors import AmiraError, NothingMeasuredError
+from pipelines.models.locate import model_folder
+from pipelines.models.model_card import ctc_card, file_of
 from pipelines.registry import Context
 
-CPU_LANES = ("ort@fp32", "ort@int8-qdq")
+CPU_LANES = ("ort@fp32", "ort@int8-qdq", "simd-stream@fp32", "simd-stream@int8")
 GPU_LANES = ("tensorrt@fp16", "tensorrt@int8", "torch-cuda@fp16", "torch-cuda@bf16")
-MAX_BATCH = 64
+MAX_BATCH = 256
 GROWTH = 1.05
 """A batch twice as large that hears less than so many times the audio is the last."""
 GOAL_S = 0.05
 Progress = Callable[[str], None]
+
+
+def measured(models_dir: Path, model: str, steps: int, progress: Progress) -> dict[str, Any]:
+    """All lanes, the floor, and what they ran on, as one document.
+
+    Raises:
+        NothingMeasuredError: No GPU lane runs; it says why.
+    """
+    folder = model_folder(models_dir, model)
+    card = ctc_card(folder)
+    found = lanes(models_dir, model, (*GPU_LANES, *CPU_LANES), steps, progress)
+    if all(found[name]["status"] != "ok" for name in GPU_LANES):
+        reasons = "; ".join(f"{name}: {found[name]['reason']}" for name in GPU_LANES)
+        raise NothingMeasuredError(f"nothing measured: no GPU lane runs. {reasons}")
+    chunk = card.streaming.chunk_frames * card.output.shift_samples if card.streaming else SAMPLE_RATE
+    known = find_spec("torch") is not None
+    return {
+        "schema_version": 2,
+        "fingerprint": fingerprint(models_dir, [model]),
+        "gpu": about(),
+        "model": card.name,
+        "lanes": found,
+        "floor": floor(file_of(card, folder, "plain"), chunk) if known else "not measured: PyTorch is not there",
+    }
+
+
+def about() -> Mapping[str, Any]:
+    """The first GPU and its driver; empty where nobody tells."""
+    if find_spec("pynvml") is None:
+        return {}
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        card = pynvml.nvmlDeviceGetHandleByIndex(0)
+        return {
+            "name": pynvml.nvmlDeviceGetName(card),
+            "memory_bytes": int(pynvml.nvmlDeviceGetMemoryInfo(card).total),
+            "driver": pynvml.nvmlSystemGetDriverVersion(),
+            "power_limit_w": pynvml.nvmlDeviceGetPowerManagementLimit(card) / 1e3,
+        }
+    except pynvml.NVMLError as error:
+        return {"problem": str(error)}
 
 
 def lanes(models_dir: Path, model: str, names: Sequence[str], steps: int, progress: Progress) -> dict[str, Any]:
@@ -52,7 +99,9 @@ def _lane(models_dir: Path, model: str, name: str, steps: int) -> dict[str, Any]
         context = Context(models_dir, model, 1, {})
         for axis, part in (("memory", "pooled"), ("kernel", "numpy")):
             context.parts[axis] = stack.enter_context(registry.get(f"{axis}/{part}").open(context))
-        opened: Any = stack.enter_context(registry.get(f"acoustic/{name}").open(context))
+        variant = registry.get(f"acoustic/{name}")
+        options = {"most_streams": MAX_BATCH} if "most_streams" in variant.options.model_fields else {}
+        opened: Any = stack.enter_context(variant.open(context, **options))
         opened.warm_up()
         period_s = opened.chunk_samples / SAMPLE_RATE
         rows: list[dict[str, Any]] = []
@@ -81,7 +130,7 @@ def _steps(model: Any, batch: int, steps: int) -> dict[str, Any]:
     chunk = AudioBatch(samples, np.full(batch, model.chunk_samples))
     for _ in range(5):
         model.infer_chunk(states, chunk)
-    told = getattr(model.session, "device_ms", None)
+    told = getattr(getattr(model, "session", None), "device_ms", None)
     times, device = [], []
     joules, began = energy_j(), perf_counter()
     for _ in range(steps):
@@ -97,8 +146,6 @@ def _steps(model: Any, batch: int, steps: int) -> dict[str, Any]:
 
 def energy_j() -> float | None:
     """Joules that the first GPU has used since its driver was loaded; `None` where nobody tells."""
-    from importlib.util import find_spec
-
     if find_spec("pynvml") is None:
         return None
     import pynvml
@@ -110,30 +157,53 @@ def energy_j() -> float | None:
         return None
 
 
-def floor(weights_file: Path, frames: int) -> Mapping[str, float]:
-    """Seconds that a chunk of one stream takes at least: reading FP16 weights, and multiplying by them.
+def floor(plain: Path, samples: int) -> Mapping[str, float]:
+    """What a step of one stream cannot do without, and what the device does in a second.
 
-    Rates are measured on the device with PyTorch: a copy of 1 GiB, and a product of 4,096 squared in FP16.
+    Bytes are the FP16 weights, read once for all streams of a step, and each stream's states, read and written in FP32.
+    Operations are counted by PyTorch on the plain graph. Rates are measured: a copy of 1 GiB, and an FP16 product of
+    8,192 squared.
+
+    Args:
+        plain: The model's plain form.
+        samples: Samples of a chunk.
     """
     import onnx
     import torch
-    from onnx import numpy_helper
+    from torch.utils.flop_counter import FlopCounterMode
 
-    graph = onnx.load(weights_file).graph
-    sizes = {tensor.name: numpy_helper.to_array(tensor).size for tensor in graph.initializer}
-    weights = sum(sizes[node.input[1]] for node in graph.node if node.op_type == "MatMul" and node.input[1] in sizes)
+    from pipelines.acoustic.torch_graph import TorchGraph
+
+    graph = onnx.load(plain).graph
+    shapes = [[size.dim_value or 1 for size in each.type.tensor_type.shape.dim] for each in graph.input]
+    shapes = [
+        [1, samples] if each.name == "samples" else shape for each, shape in zip(graph.input, shapes, strict=True)
+    ]
+    kinds = {1: torch.float32, 7: torch.int64}
+    given = [
+        torch.zeros(shape, dtype=kinds[each.type.tensor_type.elem_type], device="cuda")
+        for each, shape in zip(graph.input, shapes, strict=True)
+    ]
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        TorchGraph(plain, "cuda", torch.float16)(*given)
     block = torch.empty(1 << 29, dtype=torch.float16, device="cuda")
     twin = torch.empty_like(block)
-    square = torch.randn(4_096, 4_096, dtype=torch.float16, device="cuda")
+    square = torch.randn(8_192, 8_192, dtype=torch.float16, device="cuda")
     copy_s = _on_device(lambda: twin.copy_(block))
     product_s = _on_device(lambda: square @ square)
-    bytes_s, flops_s = 2 * block.nbytes / copy_s, 2 * 4_096**3 / product_s
     return {
-        "bytes_per_s": bytes_s,
-        "flops_per_s": flops_s,
-        "bytes_floor_s": 2 * weights / bytes_s,
-        "flops_floor_s": 2 * weights * frames / flops_s,
+        "bytes_per_s": 2 * block.nbytes / copy_s,
+        "flops_per_s": 2 * 8_192**3 / product_s,
+        "weight_bytes": 2 * sum(int(np.prod(each.dims)) for each in graph.initializer),
+        "state_bytes": 2 * sum(tensor.nbytes for tensor in given[1:]),
+        "flops": counted.get_total_flops(),
     }
+
+
+def floor_s(floor: Mapping[str, float], streams: int) -> float:
+    """Seconds that a step of so many streams takes at least: the larger of moving its bytes and its operations."""
+    moved = floor["weight_bytes"] + streams * floor["state_bytes"]
+    return max(moved / floor["bytes_per_s"], streams * floor["flops"] / floor["flops_per_s"])
 
 
 def _on_device(call: Callable[[], Any]) -> float:

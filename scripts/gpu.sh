@@ -1,20 +1,33 @@
 #!/usr/bin/env bash
-# Measure a GPU: lanes, floor, streams, power, then words by precision. Packages that the machine lacks are taken from the
-# folder AMIRA_WHEELS (filled elsewhere: pip download -d FOLDER '.[gpu]' tensorrt torch), else from the package index.
+# Measure a GPU: lanes, floor, streams, power, kernels, the server, then words by precision.
+# usage: gpu.sh VENV [PYTHON]
+#
+# Packages come from the package index. A machine that cannot reach one names a folder of wheels in AMIRA_WHEELS, filled
+# elsewhere (pip download -d FOLDER '.[server,gpu]' tensorrt hatchling editables, less what PYTHON has there): VENV is
+# then made of PYTHON's own packages and of those wheels, whose versions win. Models that cannot be built there are
+# brought in build/models.
 set -euo pipefail
-venv=$1
+venv=$1 python=${2:-python3}
 if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then
-  exec "$venv/bin/amira" gpu # says why nothing is measured, and ends with 4
+  if [ -x "$venv/bin/amira" ]; then
+    exec "$venv/bin/amira" gpu # says why nothing is measured, and ends with 4
+  fi
+  echo "nothing measured: there is no NVIDIA GPU on this machine" >&2
+  exit 4
 fi
-offline=()
 if [ -n "${AMIRA_WHEELS:-}" ]; then
   [ -d "$AMIRA_WHEELS" ] || { echo "AMIRA_WHEELS=$AMIRA_WHEELS is no folder" >&2; exit 2; }
-  offline=(--no-index --find-links "$AMIRA_WHEELS")
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  site() { "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+  site "$python" >"$(site "$venv/bin/python")/machine.pth" # also where PYTHON is a virtual environment itself
+  "$venv/bin/python" -m pip install -q --no-index --no-deps --ignore-installed "$AMIRA_WHEELS"/*.whl
+  "$venv/bin/python" -m pip install -q --no-index --no-deps --no-build-isolation --editable .
+else
+  for package in cuda-bindings cupy-cuda13x nvidia-ml-py numba-cuda polygraphy tensorrt torch; do
+    "$venv/bin/python" -m pip install -q "$package" ||
+      echo "$package cannot be installed here: what needs it is reported as unavailable" >&2
+  done
 fi
-for package in cuda-bindings nvidia-ml-py numba-cuda polygraphy tensorrt torch; do
-  "$venv/bin/python" -m pip install -q "${offline[@]}" "$package" ||
-    echo "$package cannot be installed here: what needs it is reported as unavailable" >&2
-done
-"$venv/bin/amira" models build --precision fp32,fp16,int8
-"$venv/bin/amira" gpu
-"$venv/bin/amira" bench experiments/018-precision
+[ -e build/models/stream-ctc-server ] || "$venv/bin/amira" models build --precision fp32,fp16,int8
+"$venv/bin/python" experiments/032-gpu/measure.py
+"$venv/bin/amira" bench experiments/032-gpu --store gpu-words

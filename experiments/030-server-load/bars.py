@@ -90,7 +90,7 @@ def real(contender: Contender, core: int, seconds: float, capacity: int) -> dict
             beside = not full.done()
         step = full.result()
     return {
-        "compute": _buckets(before, after), "one": one, "seventy": seventy, "full": step,
+        "compute": buckets(before, after), "one": one, "seventy": seventy, "full": step,
         "words": {"alone": alone, "loaded": loaded, "loaded_throughout": beside},
     }  # fmt: skip
 
@@ -113,7 +113,7 @@ def word_errors(found: dict[str, str]) -> dict[str, Any]:
     return {"value": rate.value, "low": rate.low, "high": rate.high, "utterances": rate.utterances}
 
 
-def _buckets(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+def buckets(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
     """Partials by the server's own time from a chunk's last byte to the partial, up to each limit in seconds."""
     prefix = 'request_latency_seconds_bucket{kind="partial",le="'
     return {

@@ -26,12 +26,9 @@ def gpu(
 
     Without a GPU nothing is measured and the exit code is 4. `make gpu` also measures what the precisions do to words.
     """
-    from harness.fingerprint import fingerprint
-    from harness.gpu import CPU_LANES, GPU_LANES, floor, lanes
+    from harness.gpu import measured
     from pipelines.engines.api import has_gpu
     from pipelines.errors import NothingMeasuredError
-    from pipelines.models.locate import model_folder
-    from pipelines.models.model_card import ctc_card, file_of
     from pipelines.paths import models_dir, runs_dir
 
     if not has_gpu():
@@ -39,22 +36,7 @@ def gpu(
             "nothing measured: there is no NVIDIA GPU on this machine (no device of its driver). Run this on a machine "
             "with one; packages that it lacks can be brought in a folder: AMIRA_WHEELS=folder make gpu"
         )
-    folder = model_folder(models_dir(), model)
-    card = ctc_card(folder)
-    found = lanes(models_dir(), model, (*GPU_LANES, *CPU_LANES), steps, say)
-    if all(found[name]["status"] != "ok" for name in GPU_LANES):
-        reasons = "; ".join(f"{name}: {found[name]['reason']}" for name in GPU_LANES)
-        raise NothingMeasuredError(f"nothing measured: no GPU lane runs. {reasons}")
-    frames = card.streaming.chunk_frames if card.streaming else 1
-    document = {
-        "schema_version": 1,
-        "fingerprint": fingerprint(models_dir(), [model]),
-        "model": card.name,
-        "lanes": found,
-        "floor": floor(file_of(card, folder, "plain"), frames)
-        if _has_torch()
-        else "not measured: PyTorch is not there",
-    }
+    document = measured(models_dir(), model, steps, say)
     place = out or runs_dir() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-gpu"
     place.mkdir(parents=True, exist_ok=True)
     (place / FILE).write_text(json_module.dumps(document) + "\n", "utf-8")
@@ -62,7 +44,7 @@ def gpu(
     if json:
         print_json(document)
         return
-    print_table("", ("lane", "batch", "p50 ms", "p99 ms", "device p50 ms", "audio s/s", "W"), _rows(found))
+    print_table("", ("lane", "batch", "p50 ms", "p99 ms", "device p50 ms", "audio s/s", "W"), _rows(document["lanes"]))
 
 
 def _rows(found: dict) -> list[tuple]:  # type: ignore[type-arg]
@@ -79,9 +61,3 @@ def _rows(found: dict) -> list[tuple]:  # type: ignore[type-arg]
             watts = "" if row["watts"] is None else f"{row['watts']:.0f}"
             rows.append((name, row["batch"], f"{p50:.2f}", f"{p99:.2f}", device, f"{row['audio_s_per_s']:.0f}", watts))
     return rows
-
-
-def _has_torch() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("torch") is not None

@@ -57,7 +57,11 @@ def open_ctc(context: Context, precision: str, options: OrtOptions) -> Iterator[
 
 @contextmanager
 def open_ctc_in(
-    context: Context, precision: str, chunk_frames: int | None, opened: Callable[[Path], Any]
+    context: Context,
+    precision: str,
+    chunk_frames: int | None,
+    opened: Callable[[Path], Any],
+    waveform_stream: Callable[..., Any] = OrtStreaming,
 ) -> Iterator[AcousticModel]:
     """The CTC model of a context in one precision; one with a streaming card is a `StreamingAcousticModel` too.
 
@@ -66,6 +70,7 @@ def open_ctc_in(
         precision: Which of its forms.
         chunk_frames: Frames of a chunk, if other than the card's.
         opened: Makes a session of a file, with the methods of ONNX Runtime's that are used here.
+        waveform_stream: Makes the model of a streaming card that takes samples, from what `OrtStreaming` takes.
 
     Raises:
         AmiraError: A file is missing or broken; card, vocabulary and ONNX contradict each other; or chunks are asked
@@ -91,7 +96,7 @@ def open_ctc_in(
             )
         model = OrtFeatureStreaming(card, streaming, card.features, vocabulary, session, head, context.kernels)
     elif streaming is not None:
-        model = OrtStreaming(card, streaming, vocabulary, session, chunk_frames or streaming.chunk_frames)
+        model = waveform_stream(card, streaming, vocabulary, session, chunk_frames or streaming.chunk_frames)
     elif clip is not None:
         model = OrtCtc(clip, vocabulary, session, context.buffers)
     else:

@@ -79,7 +79,7 @@ class OrtStreaming(WaveformStreaming[OrtStreamState]):
     ) -> None:
         super().__init__(card, streaming, vocabulary, chunk_frames)
         self.session = session
-        self.state_tensors = _state_tensors(streaming, session)
+        self.state_tensors = state_tensors(streaming, session)
         self._binding = session.io_binding()
         self._scratch = _Scratch()
         self._spare = self._zero_states()
@@ -135,7 +135,7 @@ class OrtStreaming(WaveformStreaming[OrtStreamState]):
         self.session.run_with_iobinding(self._binding)
 
 
-def _state_tensors(streaming: StreamingCard, session: Any) -> list[StateTensor]:
+def state_tensors(streaming: StreamingCard, session: Any) -> list[StateTensor]:
     """The states of a checked card as the ONNX file has them."""
     inputs = {each.name: each for each in session.get_inputs()}
     found = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,12 +23,14 @@ class TorchOptions(BaseModel):
     Attributes:
         chunk_frames: Frames of a chunk, for streaming models; `None` for what the model's card says.
         compiled: Whether each shape is compiled by `torch.compile` first: slow to start, fast to run.
+        most_streams: Streams of a streaming model's largest step; each power of two up to it is ready at the start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     chunk_frames: int | None = Field(default=None, ge=1, le=128)
     compiled: bool = True
+    most_streams: int = Field(default=16, ge=1, le=4_096)
 
 
 class _TorchCuda(Variant):
@@ -50,6 +53,7 @@ class _TorchCuda(Variant):
         import torch
 
         from pipelines.acoustic.torch_session import TorchSession
+        from pipelines.acoustic.torch_stream import TorchStreaming
 
         with ExitStack() as stack:
 
@@ -58,7 +62,8 @@ class _TorchCuda(Variant):
                 stack.callback(session.close)
                 return session
 
-            yield stack.enter_context(open_ctc_in(context, "plain", options.chunk_frames, opened))
+            streams = partial(TorchStreaming, most_streams=options.most_streams)
+            yield stack.enter_context(open_ctc_in(context, "plain", options.chunk_frames, opened, streams))
 
 
 class Fp16(_TorchCuda):

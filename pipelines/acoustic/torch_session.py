@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ _TYPES = {1: ("tensor(float)", torch.float32), 7: ("tensor(int64)", torch.int64)
 
 
 @dataclass(slots=True)
-class _Ready:
-    """A run of given shapes: where inputs go and outputs lie on the device, pinned twins, and what starts it."""
+class Ready:
+    """A run of given shapes.
 
-    inputs: list[torch.Tensor]
-    outputs: list[torch.Tensor]
+    Attributes:
+        given: What goes in, on the host; pinned where there is a GPU.
+        made: What comes out, on the host; overwritten by each run.
+        start: Copies, computes, copies back and waits.
+    """
+
     given: list[torch.Tensor]
     made: list[torch.Tensor]
-    start: Any
+    start: Callable[[], None]
 
 
 class TorchSession:
@@ -42,10 +47,11 @@ class TorchSession:
         import onnx
 
         graph = onnx.load(path, load_external_data=False).graph
-        self._run = TorchGraph(path, device, dtype)
-        self._device, self._compiled = device, compiled
+        self.graph = TorchGraph(path, device, dtype)
+        self.device = device
+        self._compiles = compiled
         self._inputs, self._outputs = ([_described(each) for each in side] for side in (graph.input, graph.output))
-        self._ready: dict[tuple[Any, ...], _Ready] = {}
+        self._ready: dict[tuple[Any, ...], Ready] = {}
         self._marks: list[Any] = []
 
     def get_inputs(self) -> list[Tensor]:
@@ -67,13 +73,15 @@ class TorchSession:
         if shapes not in self._ready:
             if len(self._ready) >= MAX_GRAPHS:
                 self._ready.clear()
-            self._ready[shapes] = self._prepared(binding)
+            bound = (binding.inputs[name] for name in self.graph.inputs)
+            inputs = [torch.from_numpy(np.zeros(shape, dtype)) for _, shape, dtype in bound]
+            self._ready[shapes] = self.prepared(self.compiled(self.graph, self.placed(inputs)), inputs)
         ready = self._ready[shapes]
-        for name, pinned in zip(self._run.inputs, ready.given, strict=True):
+        for name, pinned in zip(self.graph.inputs, ready.given, strict=True):
             address, shape, dtype = binding.inputs[name]
             ctypes.memmove(pinned.data_ptr(), address, math.prod(shape) * dtype.itemsize)
         ready.start()
-        for name, pinned in zip(self._run.outputs, ready.made, strict=True):
+        for name, pinned in zip(self.graph.outputs, ready.made, strict=True):
             address, shape, dtype = binding.outputs[name]
             if tuple(pinned.shape) != shape:
                 raise ValueError(f"output '{name}' is {tuple(pinned.shape)}, the array for it {shape}")
@@ -87,55 +95,64 @@ class TorchSession:
         """Give the device's memory back."""
         self._ready.clear()
 
-    def _prepared(self, binding: Binding) -> _Ready:
-        on_gpu = self._device != "cpu"
-        given = [
-            torch.zeros(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, pin_memory=on_gpu)
-            for _, shape, dtype in (binding.inputs[name] for name in self._run.inputs)
-        ]
-        inputs = [tensor.to(self._device) for tensor in given]
-        call: Any = self._run
-        if self._compiled:
-            from torch.fx.experimental.proxy_tensor import make_fx
+    def placed(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Copies on the device."""
+        return [tensor.to(self.device, copy=True) for tensor in tensors]
 
-            call = torch.compile(make_fx(self._run)(*inputs), mode="max-autotune-no-cudagraphs", dynamic=False)
-        if not on_gpu:
-            return self._on_cpu(call, inputs, given)
+    def compiled(self, call: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Callable[..., Any]:
+        """A call for inputs of the same shapes, compiled if this session compiles."""
+        if not self._compiles:
+            return call
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        compiled: Callable[..., Any] = torch.compile(make_fx(call)(*inputs), dynamic=False)
+        return compiled
+
+    def prepared(self, call: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Ready:
+        """A call of tensors on the device, ready to be run on those of the host; on a GPU as a CUDA graph.
+
+        Args:
+            call: Takes tensors on the device and returns some.
+            inputs: On the host, with the values that it is tried with.
+        """
+        if self.device == "cpu":
+            return self._on_cpu(call, inputs)
+        given = [tensor.pin_memory() for tensor in inputs]
+        own = self.placed(inputs)
         side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(side):
             for _ in range(3):
-                call(*inputs)
+                call(*own)
         side.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            outputs = [_contiguous(value) for value in call(*inputs)]
-        made = [torch.empty_like(value, device="cpu", pin_memory=True) for value in outputs]
-
+            outputs = [_contiguous(value) for value in call(*own)]
+        made = [torch.empty_like(value, device="cpu").pin_memory() for value in outputs]
         event: Any = torch.cuda.Event
         marks = [event(enable_timing=True) for _ in range(2)]
-        self._marks = marks
 
         def start() -> None:
             marks[0].record()
-            for device, host in zip(inputs, given, strict=True):
+            for device, host in zip(own, given, strict=True):
                 device.copy_(host, non_blocking=True)
             graph.replay()
             for host, device in zip(made, outputs, strict=True):
                 host.copy_(device, non_blocking=True)
             marks[1].record()
-            torch.cuda.current_stream().synchronize()
+            marks[1].synchronize()
             self._marks = marks
 
-        return _Ready(inputs, outputs, given, made, start)
+        return Ready(given, made, start)
 
-    def _on_cpu(self, call: Any, inputs: list[torch.Tensor], given: list[torch.Tensor]) -> _Ready:
-        made = [_contiguous(value) for value in call(*inputs)]
+    def _on_cpu(self, call: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Ready:
+        given = [tensor.clone() for tensor in inputs]
+        made = [_contiguous(value) for value in call(*given)]
 
         def start() -> None:
             for own, value in zip(made, call(*given), strict=True):
                 own.copy_(value)
 
-        return _Ready(inputs, made, given, made, start)
+        return Ready(given, made, start)
 
 
 def _contiguous(value: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from pipelines.acoustic.ort_stream import OrtStreaming  # noqa: E402
 from pipelines.acoustic.tokens import TokenList  # noqa: E402
 from pipelines.acoustic.torch_graph import TorchGraph  # noqa: E402
 from pipelines.acoustic.torch_session import TorchSession  # noqa: E402
+from pipelines.acoustic.torch_stream import FIRST_ROWS, TorchStreaming  # noqa: E402
 from pipelines.contracts import AudioBatch  # noqa: E402
 from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.memory import FreshMemory  # noqa: E402
@@ -34,6 +35,8 @@ def of(folder: Path, form: str, dtype: torch.dtype | None):
     card = ctc_card(folder)
     path = folder / card.files[form]
     session = onnxruntime.InferenceSession(path) if dtype is None else TorchSession(path, "cpu", dtype, compiled=False)
+    if card.streaming is not None and dtype is not None:
+        return TorchStreaming(card, card.streaming, TokenList(LABELS, 0), session, 4, most_streams=2)
     if card.streaming is not None:
         return OrtStreaming(card, card.streaming, TokenList(LABELS, 0), session, 4)
     with FreshMemory.open(Context(models_dir(), str(folder), 1, {})) as buffers:
@@ -67,6 +70,46 @@ def test_streams_remember() -> None:
         sizes = np.full(2, model.chunk_samples)
         said.append([model.infer_chunk(states, AudioBatch(chunk, sizes)).values.copy() for chunk in chunks])
     np.testing.assert_allclose(said[1], said[0], atol=1e-3)
+
+
+def test_streams_come_and_go_in_any_company(tmp_path: Path) -> None:
+    """Three streams, of which some are heard at a step, in steps of two at most; each hears what it hears alone."""
+    folder = write_small_stream(tmp_path)
+    alone, together = of(folder, "plain", None), of(folder, "plain", torch.float32)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        streams = [(alone.open(), together.open()) for _ in range(3)]
+        for step in range(6):
+            heard = rng.permutation(3)[: rng.integers(1, 4)] if step < 5 else np.arange(3)
+            chunks = noise(len(heard), together.chunk_samples) * rng.uniform(0.5, 2)
+            size = together.chunk_samples if step < 5 else together.chunk_samples - 700
+            found = together.infer_chunk(
+                [streams[at][1] for at in heard], AudioBatch(chunks, np.full(len(heard), size))
+            )
+            for row, at in enumerate(heard):
+                one = AudioBatch(chunks[row : row + 1], np.array([size]))
+                expected = alone.infer_chunk([streams[at][0]], one)
+                np.testing.assert_allclose(found.values[row], expected.values[0], atol=1e-4)
+        for _, state in streams:
+            state.close()
+
+
+def test_rows_are_given_back_and_the_pool_grows(tmp_path: Path) -> None:
+    model = of(write_small_stream(tmp_path), "plain", torch.float32)
+    chunk = AudioBatch(noise(1, model.chunk_samples), np.array([model.chunk_samples]))
+    first = model.open()
+    before = model.infer_chunk([first], chunk).values.copy()
+    states = [model.open() for _ in range(FIRST_ROWS)]  # more than there is room for
+    assert len({state.row for state in (first, *states)}) == FIRST_ROWS + 1
+    again, fresh = (model.infer_chunk([state], chunk).values.copy() for state in (first, states[-1]))
+    np.testing.assert_allclose(fresh, before, atol=1e-6)
+    assert np.abs(again - before).max() > 1e-3  # it remembers, also in the larger pool
+    free = len(model.free_rows)
+    for state in states:
+        state.close()
+        state.close()  # twice is once
+    del first
+    assert len(model.free_rows) == free + FIRST_ROWS + 1
 
 
 @pytest.mark.parametrize("write", [write_small_ctc, write_small_stream])
