@@ -23,6 +23,8 @@ SIMULATED = bool(_config.ENABLE_CUDASIM)
 THREADS = 4 if SIMULATED else 128
 """Threads of a block that works on one row or one utterance; a power of two. The simulator's are the system's."""
 TILE = 32
+PITCH = TILE + 1
+"""One column more than a tile has: no two threads on one bank."""
 TILE_ROWS = 1 if SIMULATED else 8
 SCALE = np.float32(1 / 32768)
 
@@ -72,7 +74,7 @@ def _pcm16(samples, out):  # type: ignore[no-untyped-def]
 
 @cuda.jit
 def _transpose(x, out):  # type: ignore[no-untyped-def]
-    tile = cuda.shared.array((TILE, TILE + 1), float32)  # one more column: no two threads on one bank
+    tile = cuda.shared.array((TILE, PITCH), float32)
     batch = cuda.blockIdx.z
     column = cuda.blockIdx.x * TILE + cuda.threadIdx.x
     top = cuda.blockIdx.y * TILE

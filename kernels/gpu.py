@@ -12,11 +12,18 @@ THREADS = 256
 """Threads of a block that works on one row; a power of two."""
 
 BEST_OF_ROW = """
+// Numbers in order as integers: CuPy compiles with -ftz=true, which takes denormal floats for zeros in comparisons.
+__device__ int rank(float x) {
+    int bits = __float_as_int(x);
+    return bits < 0 ? (int)0x80000000 - bits : bits;
+}
+
+__device__ bool is_nan(float x) { return (__float_as_int(x) & 0x7fffffff) > 0x7f800000; }
+
 // NaN before all numbers, then falling, equals by rising index
 __device__ bool ahead(float a, long long i, float b, long long j) {
-    bool a_nan = a != a, b_nan = b != b;
-    if (a_nan != b_nan) return a_nan;
-    if (!a_nan && a != b) return a > b;
+    if (is_nan(a) != is_nan(b)) return is_nan(a);
+    if (!is_nan(a) && rank(a) != rank(b)) return rank(a) > rank(b);
     return i < j;
 }
 

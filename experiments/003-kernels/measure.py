@@ -5,7 +5,8 @@
     .venv/bin/python experiments/003-kernels/measure.py --quick   # try everything out and store nothing
     .venv/bin/python experiments/003-kernels/measure.py --only targets    # the same without the sweep over sizes
 
-A result of a CPU with AVX-512 is `result.json`, of one without `result-avx2.json`: neither can say what the other does.
+A result of a CPU with AVX-512 is `result.json`, of an Intel one `result-intel.json`, and of one without AVX-512
+`result-avx2.json`: none can say what the others do.
 
 A kernel is timed twice: by itself, called through a pointer from machine code, and with the call from Python that a
 pipeline makes. NumPy has no first of these: its floor, the same call on one element, is taken off instead. What the
@@ -40,6 +41,7 @@ from pipelines.paths import models_dir  # noqa: E402
 
 RESULT = Path(__file__).with_name("result.json")
 RESULT_AVX2 = Path(__file__).with_name("result-avx2.json")
+RESULT_INTEL = Path(__file__).with_name("result-intel.json")
 README = Path(__file__).with_name("README.md")
 PICTURE = Path(__file__).with_name("roofline.svg")
 COMPILED: tuple[Implementation, ...] = ("scalar", "avx2", "avx512")
@@ -59,7 +61,8 @@ def main() -> None:
         return
     if not options.show:
         result = measure(Effort())
-        path = RESULT if kernel_tables.best(result) == "avx512" else RESULT_AVX2
+        wide, intel = kernel_tables.best(result) == "avx512", "Intel" in result["fingerprint"]["cpu"]["model"]
+        path = (RESULT_INTEL if intel else RESULT) if wide else RESULT_AVX2
         path.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     result = json.loads(RESULT.read_text("utf-8"))
     tables = all_tables(result)
@@ -77,10 +80,13 @@ def show(tables: Mapping[str, str]) -> None:
 
 
 def all_tables(result: Mapping[str, Any]) -> dict[str, str]:
-    """Every table by its name in README.md, those of a result without AVX-512 included."""
+    """Every table by its name in README.md, those of the other CPUs included."""
     tables = kernel_tables.tables(result)
     if RESULT_AVX2.exists():
         tables |= kernel_tables.tables(json.loads(RESULT_AVX2.read_text("utf-8")), "-avx2")
+    if RESULT_INTEL.exists():
+        other = kernel_tables.tables(json.loads(RESULT_INTEL.read_text("utf-8")), "-intel")
+        tables |= {name: other[name] for name in ("machine-intel", "targets-intel", "call-intel")}
     return tables
 
 

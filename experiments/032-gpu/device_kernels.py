@@ -38,9 +38,17 @@ def measured() -> dict[str, Any]:
         }.items()
     }
     return {
-        "cpu": cpu.implementation, "cupy": missing.reason if missing else None, "cases": found,
+        "bytes_per_s": _copied(), "cpu": cpu.implementation,
+        "cupy": missing.reason if missing else None, "cases": found,
         "fingerprint": fingerprint(models_dir(), []),
     }  # fmt: skip
+
+
+def _copied() -> float:
+    """Bytes that a copy of 1 GiB on the device reads and writes in a second."""
+    block = cuda.device_array(1 << 28, np.float32)
+    twin = cuda.device_array_like(block)
+    return 2 * block.nbytes / float(np.median(_on_device(lambda: twin.copy_to_device(block))))
 
 
 def _pcm(rng: np.random.Generator, cpu: KernelSet, cupy: KernelSet | None) -> dict[str, Any]:

@@ -9,6 +9,8 @@ import numpy as np
 
 from harness.gpu import CPU_LANES, GPU_LANES, floor_s
 
+COUNTER_S = 0.1
+"""The driver counts energy about so often; what took less time has no power."""
 CORES = 2
 """Of the machine that a GPU's throughput is held against."""
 
@@ -16,7 +18,13 @@ CORES = 2
 def all_tables(result: Mapping[str, Any]) -> dict[str, str]:
     """The tables by their markers; those of sections that were not measured say so."""
     made = {"machine": _machine(result)}
-    for name, table in (("lanes", _lanes), ("bars", _bars), ("kernels", _kernels), ("server", _server)):
+    for name, table in (
+        ("lanes", _lanes),
+        ("bars", _bars),
+        ("kernels", _kernels),
+        ("server", _server),
+        ("words", _words),
+    ):
         section = "lanes" if name == "bars" else name
         made[name] = table(result) if section in result else "Not measured."
     return made
@@ -50,7 +58,8 @@ def _lanes(result: Mapping[str, Any]) -> str:
             times = ""
             if row["device_s"]:
                 times = f"{float(np.median(row['device_s'])) / floor_s(section['floor'], row['batch']):.1f}"
-            watts = "" if row["watts"] is None or not row["device_s"] else f"{row['watts']:.0f}"
+            told = row["watts"] is not None and row["device_s"] and sum(row["times_s"]) > COUNTER_S
+            watts = f"{row['watts']:.0f}" if told else ""
             rows.append(
                 f"| {name} | {row['batch']} | {_ms(row['times_s'], 0.5)} | {_ms(row['times_s'], 0.99)} | {device} | "
                 f"{times} | {row['audio_s_per_s']:.0f} | {watts} |"
@@ -94,7 +103,7 @@ def _bars(result: Mapping[str, Any]) -> str:
 
 def _kernels(result: Mapping[str, Any]) -> str:
     section = result["kernels"]
-    rate = result["lanes"]["floor"]["bytes_per_s"]
+    rate = result["kernels"]["bytes_per_s"]
     rows = [
         f"| kernel | {section['cpu']}, one core, ms | cupy, from and to the host, ms | on the device, ms | floor, ms |",
         "|---|---:|---:|---:|---:|",
@@ -120,6 +129,20 @@ def _server(result: Mapping[str, Any]) -> str:
             f"| {name} | {_between(within, 0.5)} | {_share(within, 0.005)} | {_share(within, 0.01)} | "
             f"{search['streams']} | {there['p50']:.1f} | {there['p99']:.1f} |"
         )
+    return "\n".join(rows)
+
+
+def _words(result: Mapping[str, Any]) -> str:
+    section = result["words"]
+    rows = [
+        f"{section['clips']} clips of {', '.join(section['corpora'])}, {section['audio_s'] / 60:.0f} minutes; FP32 on "
+        f"the CPU has a word error rate of {100 * section['wer']:.1f} %.\n",
+        "| lane | clips that say the same | points of word error rate above FP32 (95 %) |",
+        "|---|---:|---:|",
+    ]
+    for name, lane in section["lanes"].items():
+        points = [100 * lane[key] for key in ("difference", "low", "high")]
+        rows.append(f"| {name} | {lane['equal']} | {points[0]:+.2f} ({points[1]:+.2f} to {points[2]:+.2f}) |")
     return "\n".join(rows)
 
 

@@ -2,6 +2,7 @@
 
     python experiments/032-gpu/measure.py                   # everything, about ten minutes
     python experiments/032-gpu/measure.py lanes server      # some sections
+    python experiments/032-gpu/measure.py --words RUN       # the texts of a run of plan.toml beside each other
     python experiments/032-gpu/measure.py --show            # result.json into the README once more
 
 Each section goes into `result.json` when it is done. Without a GPU nothing is measured and the exit code is 4.
@@ -19,11 +20,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # where the modules beside this script are, for a test as well
 
-import gpu_tables
+from gpu_tables import all_tables
 
 from harness.documents import filled_in
 from harness.fingerprint import fingerprint
 from harness.gpu import about, measured
+from harness.metrics.wer import corpus_wer, count_errors, paired_wer_difference
 from harness.output import say
 from pipelines.engines.api import has_gpu
 from pipelines.paths import models_dir
@@ -40,16 +42,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="steps of each batch size")
     parser.add_argument("--seconds", type=float, default=8.0, help="audio of each stream in a step of load")
     parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("--words", type=Path, metavar="RUN", help="folder of a run of plan.toml; measures nothing else")
     parser.add_argument("--show", action="store_true", help="print the tables of the stored result")
     arguments = parser.parse_args()
     if wrong := set(arguments.sections) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(sorted(wrong))}; have: {', '.join(SECTIONS)}")
-    if not arguments.show:
+    if arguments.words:
+        result = json.loads(arguments.output.read_text("utf-8"))
+        result["words"] = words(arguments.words)
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    elif not arguments.show:
         if not has_gpu():
             print("nothing measured: there is no NVIDIA GPU on this machine", file=sys.stderr)
             sys.exit(4)
         measure(arguments.sections or list(SECTIONS), arguments.steps, arguments.seconds, arguments.output)
-    made = gpu_tables.all_tables(json.loads(arguments.output.read_text("utf-8")))
+    made = all_tables(json.loads(arguments.output.read_text("utf-8")))
     print("\n\n".join(made.values()))
     if arguments.output == RESULT:
         README.write_text(filled_in(README.read_text("utf-8"), made), "utf-8")
@@ -67,6 +74,33 @@ def measure(sections: list[str], steps: int, seconds: float, output: Path) -> No
         result |= {"fingerprint": fingerprint(models_dir(), [MODEL]), "gpu": about()}
         result[section] = run[section]()
         output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+def words(run: Path) -> dict[str, Any]:
+    """What the lanes of a run made of its clips, beside FP32 on a CPU: equal texts, and word errors in pairs."""
+    clips = {clip["id"]: clip for clip in json.loads((run / "manifest.json").read_text("utf-8"))["utterances"]}
+    texts: dict[str, dict[str, str]] = {}
+    for line in (run / "samples.jsonl").read_text("utf-8").splitlines():
+        sample = json.loads(line)
+        if sample["phase"] == "steady":
+            texts.setdefault(sample["case"], {})[sample["utterance"]] = sample["text"]
+    base = texts.pop("stream-fp32")
+    counts = [count_errors(clips[name]["text"], text) for name, text in base.items()]
+    speakers = [clips[name]["speaker"] for name in base]
+    lanes = {}
+    for case, said in texts.items():
+        difference = paired_wer_difference(
+            counts, [count_errors(clips[name]["text"], said[name]) for name in base], speakers
+        )
+        lanes[case] = {
+            "equal": sum(said[name] == text for name, text in base.items()),
+            "difference": difference.value, "low": difference.low, "high": difference.high,
+        }  # fmt: skip
+    return {
+        "run": run.name, "clips": len(base), "audio_s": sum(clips[name]["duration_s"] for name in base),
+        "corpora": sorted({clips[name]["corpus"] for name in base}),
+        "wer": corpus_wer(counts, speakers).value, "lanes": lanes,
+    }  # fmt: skip
 
 
 def _kernels() -> dict[str, Any]:
@@ -93,9 +127,9 @@ def _server(seconds: float) -> dict[str, Any]:
     for name, contender in servers.items():
         with running(contender, core) as server:
             before = scrape(server.url)
-            one = server.step(1, bars.ALONE_S)
+            one = server.step(1, 4 * seconds)
             alone[name] = {"one": one, "buckets": bars.buckets(before, scrape(server.url))}
-    return {"alone": alone, "limit_ms": LIMIT_MS, "searches": search(servers, core, seconds, LIMIT_MS, 32)}
+    return {"alone": alone, "limit_ms": LIMIT_MS, "searches": search(servers, core, seconds, LIMIT_MS, 64)}
 
 
 if __name__ == "__main__":

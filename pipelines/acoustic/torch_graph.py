@@ -54,6 +54,8 @@ class TorchGraph:
             attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
             self._nodes.append((OPERATORS[node.op_type], list(node.input), list(node.output), attributes))
         products = {node.input[1] for node in graph.node if node.op_type == "MatMul"}
+        self._known: dict[tuple[Any, ...], Tensor] = {}
+        """What is NumPy, on the device. A run has them there before it is traced or captured: both allow no copies."""
         self._constants: dict[str, Value] = {}
         for tensor in graph.initializer:
             value = numpy_helper.to_array(tensor)
@@ -73,7 +75,14 @@ class TorchGraph:
 
     def tensor(self, value: Value) -> Tensor:
         """A value on the device."""
-        return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value)).to(self._device)
+        if isinstance(value, Tensor):
+            return value
+        array = np.asarray(value)
+        key = array.dtype.str, array.shape, array.tobytes()
+        if key not in self._known:
+            with torch.inference_mode(False):
+                self._known[key] = torch.from_numpy(array.copy()).to(self._device)
+        return self._known[key]
 
     def product(self, left: Value, right: Value) -> Tensor:
         """A matrix product in the graph's precision."""

@@ -105,6 +105,7 @@ class TorchSession:
             return call
         from torch.fx.experimental.proxy_tensor import make_fx
 
+        call(*inputs)  # what it makes of shapes alone is on the device from now on
         compiled: Callable[..., Any] = torch.compile(make_fx(call)(*inputs), dynamic=False)
         return compiled
 

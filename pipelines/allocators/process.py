@@ -13,8 +13,11 @@ headers. None of them counts what goes past `malloc`: Python's arenas for small 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import sys
 from pathlib import Path
+from typing import Any
 
 _SIZE = ctypes.c_size_t
 
@@ -59,18 +62,63 @@ _VISITOR = ctypes.CFUNCTYPE(
 )
 
 
+class _Object(ctypes.Structure):
+    """The beginning of the C library's `dl_phdr_info`."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("name", ctypes.c_char_p))
+
+
+_LOOKER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Object), ctypes.c_size_t, ctypes.c_void_p)
+
+
 def malloc_library() -> Path:
     """The file that `malloc` comes from in this process.
 
     Raises:
         OSError: The loader does not know, as in a statically linked Python.
     """
+    path = _file_of(ctypes.CDLL(None))
+    return path if not path.samefile(sys.executable) else first_with_malloc()
+
+
+def first_with_malloc() -> Path:
+    """The first library in the loader's order that has a `malloc` of its own.
+
+    What `malloc_library` falls back to: in an executable at a fixed address, as some Pythons are, the address of
+    `malloc` is that of the executable's own way to it.
+
+    Raises:
+        OSError: There is none.
+    """
+    for path in _loaded():
+        library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_LAZY)
+        if hasattr(library, "malloc") and _file_of(library).samefile(path):
+            return path
+    raise OSError("the loader does not say where malloc comes from")
+
+
+def _file_of(library: ctypes.CDLL) -> Path:
+    """The file with the `malloc` that is found by way of a library."""
     everything = ctypes.CDLL(None)
     everything.dladdr.argtypes = [ctypes.c_void_p, ctypes.POINTER(_SymbolInfo)]
     info = _SymbolInfo()
-    if not everything.dladdr(ctypes.cast(everything.malloc, ctypes.c_void_p), ctypes.byref(info)) or not info.file:
+    if not everything.dladdr(ctypes.cast(library.malloc, ctypes.c_void_p), ctypes.byref(info)) or not info.file:
         raise OSError("the loader does not say where malloc comes from")
     return Path(info.file.decode())
+
+
+def _loaded() -> list[Path]:
+    """The files of the libraries of this process, in the order in which the loader looks for symbols."""
+    found: list[Path] = []
+
+    def look(object_: Any, size: int, data: Any) -> int:
+        name = object_.contents.name
+        if name and Path(name.decode()).is_file():  # the executable has no name, the kernel's own library no file
+            found.append(Path(name.decode()))
+        return 0
+
+    ctypes.CDLL(None).dl_iterate_phdr(_LOOKER(look), None)
+    return found
 
 
 def is_mapped(library: Path) -> bool:

@@ -37,7 +37,7 @@ def anonymous():
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) * 1024
 
 with registry.get(sys.argv[1]).open(Context(Path("."), "none", 1, {})) as name:
-    said = {"name": name, "library": str(process.malloc_library())}
+    said = {"name": name, "library": str(process.malloc_library()), "first": str(process.first_with_malloc())}
     live = [process.live_bytes()]
     large = bytearray(b"x") * (48 << 20)
     live.append(process.live_bytes())

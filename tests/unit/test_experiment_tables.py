@@ -25,6 +25,7 @@ SCRIPTS = (
     "016-streaming-speed/measure.py",
     "018-precision/measure.py",
     "031-capacity/measure.py",
+    "032-gpu/measure.py",
 )
 
 
