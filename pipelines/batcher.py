@@ -21,6 +21,8 @@ LOOKS = 8
 """Chunks of the detector in a round where there is no first pass to wait for them."""
 OFTEN = 3
 """Chunks come often if one follows the other within so many times what hearing two together saves."""
+SHORTEST_WAIT_NS = 1e6
+"""Less is not waited for: a model that takes microseconds must not keep the engine from resting between its rounds."""
 LONGEST_GAP_NS = 1e9
 """A longer pause between two chunks counts as this one, so that the average soon forgets it."""
 SMOOTHING = 1 / 16
@@ -45,7 +47,7 @@ class BatchDelay:
     def until_ns(self, now_ns: int) -> int:
         """Until when a chunk that is alone waits; 0 if it does not, or has waited."""
         saved_ns = 2 * self._one_ns - self._two_ns if self._two_ns else 0.0
-        if not self._until_ns and self._gap_ns < OFTEN * saved_ns:
+        if not self._until_ns and saved_ns >= SHORTEST_WAIT_NS and self._gap_ns < OFTEN * saved_ns:
             self._until_ns = now_ns + int(saved_ns)
         return self._until_ns if now_ns < self._until_ns else 0
 

@@ -99,6 +99,14 @@ def test_neither_a_final_nor_who_has_fallen_behind_waits(monkeypatch: pytest.Mon
     assert server.round().heard == 1
 
 
+def test_a_model_that_takes_microseconds_is_not_waited_for() -> None:
+    delay, now_ns = BatchDelay(), 1_000 * MS
+    for chunks in (1, 2) * 50:
+        delay.heard(chunks, now_ns, now_ns + 20_000)
+        now_ns += 30_000
+    assert not delay.until_ns(now_ns)
+
+
 def test_a_night_without_speech_is_soon_forgotten() -> None:
     delay, now_ns = BatchDelay(), 8 * 3_600_000 * MS
     for chunks in (1, 2) * 50:
