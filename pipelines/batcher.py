@@ -1,7 +1,8 @@
-"""One batch for many sessions: a round looks at one chunk of each, and nobody waits for a batch to fill.
+"""One batch for many sessions: a round looks at one chunk of each, and hardly anybody waits for a batch.
 
-What arrives while a round runs is in the next one, so batches grow with the load by themselves. A session takes part
-with at most one chunk of the first pass a round, so that one that sends an hour at once gets no more than its share.
+What arrives while a round runs is in the next one, so batches grow with the load by themselves. Only a chunk of the
+first pass that is alone waits for a second one, where that pays; see `BatchDelay`. A session takes part with at most
+one chunk of the first pass a round, so that one that sends an hour at once gets no more than its share.
 """
 
 from __future__ import annotations
@@ -18,6 +19,51 @@ from pipelines.session import Session
 
 LOOKS = 8
 """Chunks of the detector in a round where there is no first pass to wait for them."""
+OFTEN = 3
+"""Chunks come often if one follows the other within so many times what hearing two together saves."""
+SHORTEST_WAIT_NS = 1e6
+"""Less is not waited for: a model that takes microseconds must not keep the engine from resting between its rounds."""
+LONGEST_GAP_NS = 1e9
+"""A longer pause between two chunks counts as this one, so that the average soon forgets it."""
+SMOOTHING = 1 / 16
+"""What the newest measurement counts in an average."""
+
+
+class BatchDelay:
+    """How long a chunk of the first pass that is alone waits for a second one, by what was measured of late.
+
+    As long as hearing both together saves, if chunks come often. Where a model's weights do not fit into the caches,
+    that is nearly the time of one: the server has less to do, and those behind wait no longer. Where two chunks cost
+    twice as much as one, and where there are few streams, nobody waits: the median alone would pay for it.
+    """
+
+    def __init__(self) -> None:
+        self._one_ns = 0.0  # to hear one chunk
+        self._two_ns = 0.0  # to hear two together
+        self._gap_ns = LONGEST_GAP_NS  # from one chunk to the next
+        self._last_ns = 0
+        self._until_ns = 0
+
+    def until_ns(self, now_ns: int) -> int:
+        """Until when a chunk that is alone waits; 0 if it does not, or has waited."""
+        saved_ns = 2 * self._one_ns - self._two_ns if self._two_ns else 0.0
+        if not self._until_ns and saved_ns >= SHORTEST_WAIT_NS and self._gap_ns < OFTEN * saved_ns:
+            self._until_ns = now_ns + int(saved_ns)
+        return self._until_ns if now_ns < self._until_ns else 0
+
+    def heard(self, chunks: int, began_ns: int, ended_ns: int) -> None:
+        """So many were heard together."""
+        gap_ns = min((began_ns - self._last_ns) / chunks, LONGEST_GAP_NS)
+        self._gap_ns = _average(self._gap_ns, gap_ns)
+        self._last_ns, self._until_ns = began_ns, 0
+        if chunks == 1:
+            self._one_ns = _average(self._one_ns, ended_ns - began_ns)
+        elif chunks == 2:
+            self._two_ns = _average(self._two_ns, ended_ns - began_ns)
+
+
+def _average(so_far: float, newest: float) -> float:
+    return so_far + SMOOTHING * (newest - so_far) if so_far else newest
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +77,7 @@ class Round:
         hear_ns: Time in the first pass.
         failed: Sessions whose chunk the first pass did not take; they have to hear again or to end.
         error: Why.
+        waits_until_ns: Until when the one chunk for the first pass waits for another; 0 if none waits.
     """
 
     detected: int = 0
@@ -39,11 +86,12 @@ class Round:
     hear_ns: int = 0
     failed: Sequence[Session] = ()
     error: Exception | None = None
+    waits_until_ns: int = 0
 
     @property
     def idle(self) -> bool:
         """Whether there was nothing to do."""
-        return not self.detected and not self.heard and not self.failed
+        return not self.detected and not self.heard and not self.failed and not self.waits_until_ns
 
 
 class Batcher:
@@ -51,6 +99,7 @@ class Batcher:
 
     def __init__(self, detector: SpeechDetector, first_pass: FirstPass | None) -> None:
         self._detector, self._first_pass = detector, first_pass
+        self._delay = BatchDelay()
         self._samples = np.empty(0, np.float32)
         """Memory of `_detect`, kept: a batch of hundreds anew in each round is mapped and cleared by the kernel."""
         self._looks = LOOKS if first_pass is None else -(-first_pass.chunk_samples // detector.chunk_samples)
@@ -78,6 +127,8 @@ class Batcher:
                 chunks.append(work[1])
         if not hearing:
             return Round(detected, detect_ns=after_ns - started_ns)
+        if len(hearing) == 1 and hearing[0].patient and (until_ns := self._delay.until_ns(after_ns)):
+            return Round(detected, detect_ns=after_ns - started_ns, waits_until_ns=until_ns)
         try:
             partials = self._first_pass.push(states, chunks)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises is for its owner to judge
@@ -85,7 +136,9 @@ class Batcher:
             return Round(detected, 0, after_ns - started_ns, spent_ns, hearing, error)
         for session, partial in zip(hearing, partials, strict=True):
             session.understood(partial)
-        return Round(detected, len(hearing), after_ns - started_ns, perf_counter_ns() - after_ns)
+        ended_ns = perf_counter_ns()
+        self._delay.heard(len(hearing), after_ns, ended_ns)
+        return Round(detected, len(hearing), after_ns - started_ns, ended_ns - after_ns)
 
     def _detect(self, sessions: Sequence[Session], most: int) -> tuple[int, int]:
         """Look at up to `most` chunks of each; how many had some, and how many the one with most of them had."""

@@ -211,6 +211,14 @@ class Session:
         chunk, received = self._first_pass.chunk_samples, self._tape.stop - segment.fed
         return received >= chunk and self._hearable() - segment.fed >= chunk
 
+    @property
+    def patient(self) -> bool:
+        """Whether its next chunk for the first pass may wait: no final hangs on it, and it has not fallen behind."""
+        if self._first_pass is None or self._marks or not self._hearing:
+            return False
+        segment = self._hearing[0]
+        return segment.end is None and self._tape.stop - segment.fed < 2 * self._first_pass.chunk_samples
+
     # Work for the detector.
 
     def detection_chunks(self, most: int) -> bytes:

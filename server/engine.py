@@ -136,6 +136,7 @@ class Engine:
         """Memory of all sessions' audio; other threads may read it."""
         self._busy: dict[Stream, None] = {}  # those that may have work, in the order in which they came
         self._paused_until_ns = 0  # the latest of all of them
+        self._waits_until_ns = 0  # for another stream's chunk; 0 if none waits
         self._answers: list[Answer] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = Thread(target=self._run, name="engine", daemon=True)
@@ -217,7 +218,7 @@ class Engine:
             return None
         now_ns = perf_counter_ns()
         if now_ns >= self._paused_until_ns:
-            return 0
+            return max(0, self._waits_until_ns - now_ns) / 1e9 if len(self._busy) == 1 else 0
         return max(0, min(stream.paused_until_ns for stream in self._busy) - now_ns) / 1e9
 
     def _take(self, wait_s: float | None) -> bool:
@@ -301,6 +302,7 @@ class Engine:
             sessions.append(session)
         done = self._batcher.round(sessions)
         self._observe(done)
+        self._waits_until_ns = done.waits_until_ns
         for session in done.failed:
             self._lost(streams[sessions.index(session)], session, done.error)
         idle, heard, busy, answers = done.idle, done.heard > 0, self._busy, self._answers

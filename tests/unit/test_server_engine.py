@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from time import perf_counter_ns
 from typing import Any
+
+import pytest
 
 from pipelines.audio.endpoint import EndpointRules
 from pipelines.audio.ingest import open_ingest
 from pipelines.audio.vad_stream import EverythingIsSpeech
+from pipelines.batcher import BatchDelay
 from pipelines.contracts import Partial
 from pipelines.first_pass import NullPass, Partials
 from pipelines.second_pass import FirstPassFinals
-from pipelines.session import FinalEvent, SessionSettings
+from pipelines.session import FinalEvent, PartialEvent, SessionSettings
 from pipelines.streaming import StreamingRecognizer
 from server.engine import Engine, Stream
 from server.lane import Lane
@@ -87,3 +91,35 @@ def test_more_streams_than_a_round_takes_get_their_turns() -> None:
         turns.update(batch)
         assert len(turns) < count or max(turns.values()) - min(turns.values()) <= 1
     assert len(turns) == count
+
+
+def test_a_chunk_that_waits_for_another_is_heard_when_none_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+
+    def until_ns(delay: BatchDelay, now_ns: int) -> int:
+        waits[:] = waits or [now_ns + 5_000_000]
+        return waits[0] if now_ns < waits[0] else 0
+
+    class Waiting(Ear):
+        def said(self, events: Any, finished: bool) -> None:
+            assert all(isinstance(event, PartialEvent) for event in events)
+            self.over.set()
+
+    async def play() -> None:
+        with FirstPassFinals.open(None) as finals:
+            metrics = Metrics()
+            lane = Lane(1, 10_000, metrics)
+            engine = Engine(StreamingRecognizer(EverythingIsSpeech(), Partials(NullPass()), finals), lane, metrics, 8)
+            engine.start(asyncio.get_running_loop())
+            ear, settings = Waiting(), SessionSettings(EndpointRules(8_000, 320_000, 3_200))
+            stream = Stream(ear, settings, open_ingest("pcm_s16le", 16_000), 32_000)
+            engine.open(stream)
+            engine.audio(stream, bytes(2 * NullPass.chunk_samples), 0)
+            async with asyncio.timeout(20):
+                await ear.over.wait()
+            assert perf_counter_ns() >= waits[0]
+            await asyncio.to_thread(engine.stop)
+            lane.close()
+
+    monkeypatch.setattr(BatchDelay, "until_ns", until_ns)
+    asyncio.run(play())
