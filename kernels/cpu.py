@@ -8,7 +8,7 @@ from pathlib import Path
 CPUINFO = Path("/proc/cpuinfo")
 
 NEEDS: dict[str, frozenset[str]] = {
-    "avx2": frozenset({"avx2", "fma"}),
+    "avx2": frozenset({"avx2", "f16c", "fma"}),
     "avx512": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
     "avx512-vnni": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}),
 }

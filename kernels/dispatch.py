@@ -91,7 +91,7 @@ def problem(implementation: Implementation) -> Missing | None:
         return Missing(
             f"this CPU lacks {', '.join(lacking)}",
             {
-                "avx2": "Use a CPU with AVX2 and FMA (Intel Haswell, AMD Zen and later), or kernel/scalar.",
+                "avx2": "Use a CPU with AVX2, FMA and F16C (Intel Haswell, AMD Zen and later), or kernel/scalar.",
                 "avx512": "Use a CPU with AVX-512 (Intel Skylake-SP, AMD Zen 4 and later), or kernel/avx2.",
             }[implementation],
         )

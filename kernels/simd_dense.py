@@ -26,8 +26,8 @@ def multiply(
 ) -> None:  # fmt: skip
     """`c = (a @ (b - zero)) * scale + bias`, added to what is there if `accumulate`.
 
-    b: float32 or int8 panels (see `kernels.dense.packed`), `b_stride` elements apart; what `columns` is not a whole
-        number of panels for is computed as well, so `c` needs room for it.
+    b: panels (see `kernels.dense.packed`) of float32, int8 or the bits of float16, `b_stride` elements apart; what
+        `columns` is not a whole number of panels for is computed as well, so `c` needs room for it.
     scale, zero, bias: of the first of the columns at `column`; scale and zero are for int8.
     """
     simd.target(lanes)

@@ -20,5 +20,5 @@ def without_vectors(instead: str) -> Unavailable | None:
         return None
     return Unavailable(
         f"this CPU lacks {', '.join(cpu.missing('avx2'))}",
-        f"Use a CPU with AVX2 and FMA (Intel Haswell, AMD Zen and later), or {instead}.",
+        f"Use a CPU with AVX2, FMA and F16C (Intel Haswell, AMD Zen and later), or {instead}.",
     )

@@ -12,6 +12,7 @@ from kernels.dense import PANEL
 from kernels.simd.base import (
     F32,
     I8,
+    I16,
     I32,
     I64,
     address,
@@ -39,15 +40,17 @@ class _Tile:
     Attributes:
         builder: Where to.
         kind: A vector of float32.
+        element: What B has: float32, integers of 8 bits, or 16 bits that are halves.
         rows, vectors: Its size.
         a: A pointer to the first element of each row of A.
         b: A pointer to the tile's first column in the first row of the panel.
-        zeros: For integers in B, what stands for 0 in each column; none for float32.
+        zeros: For integers in B, what stands for 0 in each column; none for floats.
         ahead: Elements from here to the same place in the next panel.
     """
 
     builder: Any
     kind: Any
+    element: Any
     rows: int
     vectors: int
     a: list[Any]
@@ -79,7 +82,9 @@ class _Tile:
         builder.position_at_end(body)
         after: list[Any] = []
         for u in range(step):
-            if not self.zeros or u % 2 == 0:  # a cache line holds two rows of integers, or half a row of floats
+            if (
+                self.element != I8 or u % 2 == 0
+            ):  # a cache line holds two rows of integers, one of halves, half of floats
                 self._prefetch(builder.add(k, I64(u)))
             after += self._multiply_add(builder.add(k, I64(u)), phis[u * size : (u + 1) * size])
         for phi, before, now in zip([k, *phis], [start, *sums], [builder.add(k, I64(step)), *after], strict=True):
@@ -92,7 +97,7 @@ class _Tile:
     def _prefetch(self, k: Any) -> None:
         """Ask for what lies `ahead` elements behind row k: the processor's own prefetching ends with the page."""
         index = self.builder.add(self.builder.mul(k, I64(PANEL)), self.ahead)
-        pointer = self.builder.gep(self.b, [index], source_etype=I8 if self.zeros else F32)
+        pointer = self.builder.gep(self.b, [index], source_etype=self.element)
         call_llvm(self.builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(2), I32(1)])
 
     def _multiply_add(self, k: Any, sums: list[Any]) -> list[Any]:
@@ -106,15 +111,16 @@ class _Tile:
         return result
 
     def _weights(self, k: Any, vector: int) -> Any:
-        """A vector of row k of the panel as float32; integers are widened and converted here, in registers."""
+        """A vector of row k of the panel as float32; integers and halves are converted here, in registers."""
         builder, lanes = self.builder, self.kind.count
-        element = I8 if self.zeros else F32
         index = builder.add(builder.mul(k, I64(PANEL)), I64(vector * lanes))
-        pointer = builder.gep(self.b, [index], source_etype=element)
-        kind = ir.VectorType(element, lanes)
+        pointer = builder.gep(self.b, [index], source_etype=self.element)
+        kind = ir.VectorType(self.element, lanes)
         found = load_at(builder, builder.bitcast(pointer, kind.as_pointer()), kind)
-        if not self.zeros:
+        if self.element == F32:
             return found
+        if self.element == I16:
+            return builder.fpext(builder.bitcast(found, ir.VectorType(ir.HalfType(), lanes)), self.kind)
         wide = builder.sext(found, ir.VectorType(I32, lanes))
         return builder.sitofp(builder.sub(wide, self.zeros[vector]), self.kind)
 
@@ -124,7 +130,8 @@ def _typed(
     a: Any, b: Any, c: Any, scale: Any, zero: Any, bias: Any, lanes: Any, accumulate: Any,
 ) -> Any:  # fmt: skip
     """The signature of a product and what writes it, for tiles of up to `most` rows with so many chains each."""
-    integers = b.dtype != types.float32
+    element = {types.float32: F32, types.int8: I8, types.uint16: I16}[b.dtype]
+    integers = element == I8
     count = lanes.literal_value
     kind, whole = ir.VectorType(F32, count), ir.VectorType(I32, count)
 
@@ -144,10 +151,11 @@ def _typed(
             sums = _Tile(
                 builder,
                 kind,
+                element,
                 size,
                 2,
                 [address(context, builder, a, a_, start, F32) for start in starts],
-                address(context, builder, b, b_, b_at_, I8 if integers else F32),
+                address(context, builder, b, b_, b_at_, element),
                 vectors_of(zero, zero_, whole) if integers else [],
                 fma,
                 builder.mul(depth_, I64(PANEL)),
@@ -193,9 +201,9 @@ def product_rows(
     """`c = (a @ (b - zero)) * scale + bias`, for 1 to `TILE_ROWS[lanes]` rows and twice `lanes` columns.
 
     a: float32; row i begins at flat `a_at + i * a_stride` and has `depth` elements. Rows may overlap.
-    b: float32 or int8; row k of the panel begins at flat `b_at + k * PANEL`.
+    b: float32, int8, or the bits of float16 as uint16; row k of the panel begins at flat `b_at + k * PANEL`.
     c: float32; row i begins at flat `c_at + i * c_stride`; with `accumulate` the result is added to it.
-    scale, zero, bias: float32, int32, float32, from `column` on; float32 panels are neither shifted nor scaled.
+    scale, zero, bias: float32, int32, float32, from `column` on; panels of floats are neither shifted nor scaled.
         With `accumulate` the bias may be `None`: it has been added before.
     """
     return _typed(TILE_ROWS[lanes.literal_value], {1: 4, 2: 2, 3: 2}, a, b, c, scale, zero, bias, lanes, accumulate)

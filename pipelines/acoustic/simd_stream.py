@@ -58,11 +58,12 @@ class Weights:
 
     Attributes:
         conv1: float32 panels.
-        weights: float32 panels; where they are rounded, int8 ones, grouped (`kernels.dense`).
+        weights: Panels: the bits of float16 as uint16 where that says every number exactly, as it does for weights that
+            were trained and stored so, which halves what a step of one stream waits for; else float32. Where they are
+            rounded, int8, grouped (`kernels.dense`).
         scale: What a step of every output's weights is worth; ones where they are not rounded.
         bias: For every output of `weights`.
-        gains: Of the norms, in the order of their use; before them, where weights are rounded, of the convolutions'
-            inputs.
+        gains: Of the second and third convolution's inputs, then of the norms, in the order of their use.
         ranks: Of the second and third convolution, where each is two products; else 0.
         layers: How many.
         left: Frames before its step that a frame sees.
@@ -79,10 +80,12 @@ class Weights:
         (conv2, *up2), (conv3, *up3) = _convolution(found, "conv2"), _convolution(found, "conv3")
         self.ranks = len(up2[0][0]) if up2 else 0, len(up3[0][0]) if up3 else 0
         taps2 = conv2[0].astype(np.float64).reshape(7, WIDTH, -1)
-        shifted = (scale[:, None] * taps2).reshape(7 * WIDTH, -1), conv2[1] + np.einsum("c,kco->o", shift, taps2)
+        shifted = taps2.reshape(7 * WIDTH, -1), conv2[1] + np.einsum("c,kco->o", shift, taps2)
         products = [shifted, *up2, conv3, *up3]
-        gains = []
+        gains = [scale, np.ones(2 * WIDTH)]
         if rounded:
+            products[0] = (scale[:, None] * taps2).reshape(7 * WIDTH, -1), shifted[1]
+            gains = []
             for index, taps in ((0, 7), (1 + len(up2), 3)):
                 matrix, bias = products[index]
                 size = np.abs(matrix).reshape(taps, len(matrix) // taps, -1).max(axis=(0, 2))
@@ -91,10 +94,8 @@ class Weights:
                 products[index] = matrix / np.tile(lift, taps)[:, None], bias
         for layer in range(self.layers):
             name = f"layers.{layer}"
-            query_key_value = found[f"{name}/self_attn.qkv"].astype(np.float64)
-            query_key_value[:, :WIDTH] *= (WIDTH // 8) ** -0.5
             products += [
-                (query_key_value, None),
+                (found[f"{name}/self_attn.qkv"], None),
                 (found[f"{name}.self_attn.dense.MatMul"], None),
                 (found[f"{name}.mlp.fc1.MatMul"], found[f"{name}/mlp/fc1.bias"]),
                 (found[f"{name}.mlp.fc2.MatMul"], found[f"{name}/mlp/fc2.bias"]),
@@ -108,7 +109,7 @@ class Weights:
         kernel = found["conv1"].reshape(WIDTH, -1).T
         self.conv1 = _aligned(packed(kernel))
         panels, scales = zip(*(_rounded(matrix) if rounded else _whole(matrix) for matrix, _ in products), strict=True)
-        self.weights = _aligned(np.concatenate(panels), np.int8 if rounded else np.float32)
+        self.weights = _aligned(np.concatenate(panels), np.int8) if rounded else stored(np.concatenate(panels))
         self.scale = _aligned(np.concatenate([*scales, np.zeros(PANEL)]))
         biases = [np.zeros(matrix.shape[1]) if bias is None else bias for matrix, bias in products]
         self.bias = _aligned(np.concatenate([*biases, np.zeros(PANEL)]))
@@ -132,7 +133,7 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
         self._sizes = loops.ring_sizes(weights.layers, self._ring)
         rounded = weights.weights.dtype == np.int8
         lanes = LANES["avx2"] if rounded else widest()
-        self._loop = loops.stream_loop(lanes, rounded).call
+        self._loop = loops.stream_loop(lanes, weights.weights.dtype.name).call
         codes, rows = loops.stream_codes(chunk_frames) if rounded else (0, 0)
         self._codes = _blank(codes, ROUNDINGS[lanes].dtype)
         self._steps, self._sums = np.zeros(rows, np.float32), np.zeros(rows, np.int32)
@@ -289,6 +290,14 @@ Panels = tuple[npt.NDArray[Any], npt.NDArray[np.float64]]
 
 def _whole(matrix: npt.NDArray[Any]) -> Panels:
     return packed(matrix), np.ones(matrix.shape[1])
+
+
+def stored(panels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The bits of float16 as uint16 where they say every number exactly; else float32."""
+    with np.errstate(over="ignore"):
+        halves = panels.astype(np.float16)
+    exact = np.array_equal(halves.astype(panels.dtype), panels)
+    return _aligned(halves.view(np.uint16), np.uint16) if exact else _aligned(panels)
 
 
 def _rounded(matrix: npt.NDArray[Any]) -> Panels:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from kernels.compile import Loop, compile_loop
 from kernels.dense import BLOCK_ROWS
 from pipelines.acoustic.simd_loops import HEAD_WIDTH, HEADS, PADDED, PAIRS, WIDTH, panels_of, rounding_types
@@ -42,7 +44,7 @@ def stream_codes(frames: int) -> tuple[int, int]:
     return max(most * 7 * WIDTH, BLOCK_ROWS * 4 * WIDTH), max(most, BLOCK_ROWS)
 
 
-def stream_loop(lanes: int, rounded: bool) -> Loop:
+def stream_loop(lanes: int, kind: str) -> Loop:
     """One step of all streams of a batch; returns the frames of a stream.
 
     `(samples, streams, conv1, weights, scale, bias, gains, rank2, rank3, layers, head, slots, starts, keys, values,
@@ -50,10 +52,11 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
 
     samples: float32 (streams, CARRY + 384 frames), flat.
     conv1: float32 panels of the first convolution.
-    weights: panels of everything behind it: float32, or int8 and grouped where `rounded` (`kernels.simd_codes`).
+    weights: panels of everything behind it, of this `kind`: `float32`, `uint16` (the bits of float16), or `int8`, which
+        are grouped (`kernels.simd_codes`).
     scale (for int8 alone), bias: for every output.
-    gains: of the norms, in the order of their use; before them, where `rounded`, what the inputs of the second and the
-        third convolution are multiplied by.
+    gains: what the inputs of the second and the third convolution are multiplied by; then those of the norms, in the
+        order of their use.
     rank2, rank3: of the second and third convolution, where each is two products, whole panels; else 0.
     head: outputs of the last product, whole panels.
     slots, starts: int64 (streams,): which ring, and how many frames it has had.
@@ -66,9 +69,11 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
     """
     from kernels import simd, simd_codes, simd_dense
 
+    rounded = kind == "int8"
     product = simd_codes.multiply if rounded else simd_dense.multiply_exactly
     width, heads, head_width, pairs, padded = WIDTH, HEADS, HEAD_WIDTH, PAIRS, PADDED
     carry, group_rows, group_codes = CARRY, GROUP_ROWS, GROUP_CODES
+    query_scale = np.float32(HEAD_WIDTH**-0.5)
 
     @simd.shared
     def convolve(
@@ -164,6 +169,9 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
             nothing, whole, nothing, 0, False, lanes,
         )  # fmt: skip
         for row in range(rows):
+            for i in range(0, size, lanes):
+                at = s_at + row * size + i
+                simd.store(scores, at, simd.mul(simd.load(scores, at, lanes), simd.splat(query_scale, lanes)))
             for k in range(gone):
                 simd.put(scores, s_at + row * size + (stale + k) % ring, simd_dense.F(-1e30))
             simd_dense.softmax(scores, s_at + row * size, count, size, lanes)
@@ -173,7 +181,7 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
         )  # fmt: skip
 
     @compile_loop(
-        f"int64({_FLOATS}, int64, {_FLOATS}, {'int8[::1]' if rounded else _FLOATS}, {_FLOATS}, {_FLOATS}, {_FLOATS}, "
+        f"int64({_FLOATS}, int64, {_FLOATS}, {kind}[::1], {_FLOATS}, {_FLOATS}, {_FLOATS}, "
         f"int64, int64, int64, int64, int64[::1], int64[::1], {_FLOATS}, {_FLOATS}, int64, int64, {_FLOATS}, "
         f"{_FLOATS}, int32[::1], {_FLOATS}, {_FLOATS}, {rounding_types(lanes)})"
     )
@@ -209,17 +217,15 @@ def stream_loop(lanes: int, rounded: bool) -> Loop:
         convolve(samples, 0, pitch, 64, streams, first, 127, conv1, 0, scratch, stem1, width, whole, nothing, 0, lanes)
         simd_dense.tanh(scratch, stem1, streams * first * width, lanes)
         at = column = gain = 0
-        if rounded:
-            lift(scratch, stem1, streams * first, width, gains, gain, lanes)
-            gain += width
+        lift(scratch, stem1, streams * first, width, gains, gain, lanes)
+        gain += width
         factored(
             scratch, stem1, first * width, 3 * width, streams, second, 7 * width, rank2, between, weights, at,
             scratch, stem2, 2 * width, scale, whole, bias, column, codes, steps, sums, lanes,
         )  # fmt: skip
         simd_dense.gelu(scratch, stem2, streams * second * 2 * width, lanes)
-        if rounded:
-            lift(scratch, stem2, streams * second, 2 * width, gains, gain, lanes)
-            gain += 2 * width
+        lift(scratch, stem2, streams * second, 2 * width, gains, gain, lanes)
+        gain += 2 * width
         at += 7 * width * 2 * width if rank2 == 0 else rank2 * (7 * width + 2 * width)
         column += rank2 + 2 * width
         factored(

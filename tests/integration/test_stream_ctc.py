@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines import registry
+from pipelines.acoustic import simd_stream
 from pipelines.assemble import open_pipeline
 from pipelines.audio.read import read_audio
 from pipelines.config import PipelineConfig
@@ -103,6 +104,20 @@ def test_compiled_loops_say_the_same(
     """The ring goes round many times, and the last step is a short one that must not see what is too old."""
     with opened(built, name, chunk_frames=chunk_frames) as model:
         np.testing.assert_allclose(stream(model, samples), offline(tensors, samples, chunk_frames), atol=tolerance)
+
+
+def test_weights_are_halves_where_those_say_every_number(
+    built: Path, samples: Float32, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact, other = np.array([1.5, -(2.0**-20), 0.0], np.float32), np.array([0.1, 70_000.0], np.float32)
+    assert simd_stream.stored(exact).view(np.float16).tolist() == exact.tolist()
+    assert simd_stream.stored(other).tolist() == other.tolist()
+    said = []
+    for store in (lambda panels: panels.astype(np.float16).view(np.uint16), lambda panels: panels.astype(np.float32)):
+        monkeypatch.setattr(simd_stream, "stored", store)
+        with opened(built, "simd-stream@fp32") as model:
+            said.append(stream(model, samples))
+    np.testing.assert_allclose(said[0], said[1], atol=0.02)
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("ort@fp16", 0.02), ("ort@int8", 0.3)])

@@ -14,7 +14,7 @@ from pipelines.errors import AmiraError
 from tests.unit.kernel_sets import kernel_set
 
 AVX_512 = ["avx512bw", "avx512dq", "avx512f", "avx512vl"]
-ZEN_4 = "avx2 fma avx512f avx512bw avx512dq avx512vl sse2"
+ZEN_4 = "avx2 f16c fma avx512f avx512bw avx512dq avx512vl sse2"
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ ZEN_4 = "avx2 fma avx512f avx512bw avx512dq avx512vl sse2"
     [
         (f"{ZEN_4} avx512_vnni", {"avx2": [], "avx512": [], "avx512-vnni": []}),
         (ZEN_4, {"avx2": [], "avx512": [], "avx512-vnni": ["avx512_vnni"]}),
-        ("sse2 avx2 fma", {"avx2": [], "avx512": AVX_512, "avx512-vnni": sorted([*AVX_512, "avx512_vnni"])}),
-        ("sse2 avx2", {"avx2": ["fma"], "avx512": AVX_512, "avx512-vnni": sorted([*AVX_512, "avx512_vnni"])}),
+        ("sse2 avx2 f16c fma", {"avx2": [], "avx512": AVX_512, "avx512-vnni": sorted([*AVX_512, "avx512_vnni"])}),
+        ("sse2 avx2", {"avx2": ["f16c", "fma"], "avx512": AVX_512, "avx512-vnni": sorted([*AVX_512, "avx512_vnni"])}),
     ],
 )
 def test_features_come_from_the_flags_line(flags: str, lacking: dict[str, list[str]]) -> None:
@@ -45,7 +45,7 @@ def test_the_machine_agrees_with_llvm() -> None:
 
 
 def test_what_lacks_a_feature_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "features", lambda: frozenset({"avx2", "fma"}))
+    monkeypatch.setattr(cpu, "features", lambda: frozenset({"avx2", "f16c", "fma"}))
     found = problem("avx512")
     assert found is not None
     assert found.reason == "this CPU lacks avx512bw, avx512dq, avx512f, avx512vl"

@@ -43,7 +43,7 @@ def product_loop(lanes: int, element: str, accumulate: bool) -> Loop:
 
 
 @each_width
-@pytest.mark.parametrize("element", ["float32", "int8"])
+@pytest.mark.parametrize("element", ["float32", "uint16", "int8"])
 @pytest.mark.parametrize("rows", [*range(1, 14), 100, 205])
 def test_products_equal_numpy(rows: int, element: str, lanes: int) -> None:
     rng = np.random.default_rng(rows)
@@ -56,7 +56,10 @@ def test_products_equal_numpy(rows: int, element: str, lanes: int) -> None:
         exact = a.astype(np.float64) @ (b.astype(np.float64) - zero) * scale + bias
     else:
         b = rng.standard_normal((depth, columns), np.float32)
+        if element == "uint16":  # halves, denormal ones among them
+            b = (b * 10.0 ** rng.integers(-7, 1, b.shape)).astype(np.float16)
         exact = a.astype(np.float64) @ b.astype(np.float64) + bias
+    b = b.view(np.uint16) if element == "uint16" else b
     c = np.full((rows, c_stride), 7, np.float32)
     arguments = (a.reshape(-1), depth, rows, depth, packed(b), c.reshape(-1), c_stride, columns, scale, zero, bias)
     assert product_loop(lanes, element, False).call(*arguments) == 0
@@ -254,13 +257,16 @@ def test_attention_over_what_was_said_before_and_now(lanes: int, causal: bool) -
 
 
 @each_width
-def test_machine_code_is_as_wide_as_the_lanes(lanes: int) -> None:
+@pytest.mark.parametrize("element", ["int8", "uint16"])
+def test_machine_code_is_as_wide_as_the_lanes(element: str, lanes: int) -> None:
     from kernels.compile import _compile
 
-    loop = product_loop(lanes, "int8", False)
+    loop = product_loop(lanes, element, False)
     [compiled] = _compile(loop.source, loop.signature, None).overloads.values()
-    work = [line for line in compiled.library.get_asm_str().splitlines() if "vfmadd" in line and "ps\t" in line]
+    code = compiled.library.get_asm_str().splitlines()
+    work = [line for line in code if "vfmadd" in line and "ps\t" in line]
     register = {8: "ymm", 16: "zmm"}[lanes]
+    assert any("vcvtph2ps" in line and register in line for line in code) == (element == "uint16")
     assert sum(register in line for line in work) >= 2 * sum(range(1, TILE_ROWS[lanes] + 1))
     assert lanes == 16 or not any("zmm" in line for line in work)
 
