@@ -186,7 +186,7 @@ def _facts(model: str, precision: str, opened: Any) -> dict[str, float]:
     frames = (halves - 3) // 2 + 1
     rest = sum(sizes[name] * (halves if name.startswith("conv2") else frames) for name in products)
     if precision.startswith(COMPILED):
-        weights = sum(sizes[name] for name in products) * (1 if precision.endswith("int8") else 4)
+        weights = opened.weight_bytes
     else:
         own = onnx.load(models_dir() / model / f"model.{precision}.onnx").graph
         weights = sum(numpy_helper.to_array(tensor).nbytes for tensor in own.initializer)

@@ -153,6 +153,11 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
             self._grow()
         return SimdStreamState(self, self._free.pop())
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that a step reads."""
+        return int(self._weights.conv1.nbytes + self._weights.weights.nbytes)
+
     def take_back(self, slot: int) -> None:
         """A ring is free again; the one used last is the next to be used."""
         self._free.append(slot)
