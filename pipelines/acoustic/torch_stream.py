@@ -88,7 +88,7 @@ class TorchStreaming(WaveformStreaming[TorchStreamState]):
 
     @property
     def _rows(self) -> int:
-        return self._pools[0].shape[self._states[0].batch_axis]
+        return int(self._pools[0].shape[self._states[0].batch_axis])
 
     def _grow(self, rows: int) -> None:
         """Have a pool of so many rows; streams keep theirs."""
