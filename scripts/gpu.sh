@@ -31,3 +31,4 @@ fi
 [ -e build/models/stream-ctc-server ] || "$venv/bin/amira" models build --precision fp32,fp16,int8
 "$venv/bin/python" experiments/032-gpu/measure.py
 "$venv/bin/amira" bench experiments/032-gpu --store gpu-words
+"$venv/bin/python" experiments/032-gpu/measure.py --words reports/gpu-words
