@@ -28,6 +28,7 @@ os.environ.update(dict.fromkeys(THREADS, "1"))
 sys.path.insert(0, str(Path(__file__).parent))  # where the modules beside this script are, for a test as well
 
 import kernel_tables  # noqa: E402 - after the thread settings
+import same_code  # noqa: E402
 from kernel_calls import Sets, sweep, target_calls  # noqa: E402
 from kernel_timing import Effort, interleaved  # noqa: E402
 
@@ -87,6 +88,8 @@ def all_tables(result: Mapping[str, Any]) -> dict[str, str]:
     if RESULT_INTEL.exists():
         other = kernel_tables.tables(json.loads(RESULT_INTEL.read_text("utf-8")), "-intel")
         tables |= {name: other[name] for name in ("machine-intel", "targets-intel", "call-intel")}
+    if same_code.CODE.exists():
+        tables["code"] = same_code.table(json.loads(same_code.CODE.read_text("utf-8")))
     return tables
 
 
