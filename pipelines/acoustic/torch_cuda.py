@@ -23,7 +23,8 @@ class TorchOptions(BaseModel):
     Attributes:
         chunk_frames: Frames of a chunk, for streaming models; `None` for what the model's card says.
         compiled: Whether each shape is compiled by `torch.compile` first: slow to start, fast to run.
-        most_streams: Streams of a streaming model's largest step; each power of two up to it is ready at the start.
+        most_streams: Streams of a streaming model's largest step, rounded up to a power of two; each power of two up to
+            it is ready at the start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -44,7 +44,7 @@ class TorchStreaming(WaveformStreaming[TorchStreamState]):
     """A streaming model on a GPU; `device_ms` of its session tells what the last step took there.
 
     Args:
-        most_streams: Streams of the largest step; larger calls are several steps.
+        most_streams: Streams of the largest step, rounded up to a power of two; larger calls are several steps.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class TorchStreaming(WaveformStreaming[TorchStreamState]):
     ) -> None:  # fmt: skip
         super().__init__(card, streaming, vocabulary, chunk_frames)
         self.session = session
-        self.most_streams = most_streams
+        self.most_streams = 1 << (most_streams - 1).bit_length()
         self._states = state_tensors(streaming, session)
         self._ready: dict[tuple[int, int], Ready] = {}
         self._calls: dict[tuple[int, int], Any] = {}

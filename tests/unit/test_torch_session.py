@@ -112,6 +112,18 @@ def test_rows_are_given_back_and_the_pool_grows(tmp_path: Path) -> None:
     assert len(model.free_rows) == free + FIRST_ROWS + 1
 
 
+def test_the_largest_step_is_a_size_that_is_ready(tmp_path: Path) -> None:
+    card = ctc_card(write_small_stream(tmp_path))
+    session = TorchSession(tmp_path / card.files["plain"], "cpu", torch.float32, compiled=False)
+    assert card.streaming is not None
+    model = TorchStreaming(card, card.streaming, TokenList(LABELS, 0), session, 4, most_streams=3)
+    model.warm_up()
+    ready = set(model._ready)
+    chunks = AudioBatch(noise(3, model.chunk_samples), np.full(3, model.chunk_samples))
+    model.infer_chunk([model.open() for _ in range(3)], chunks)
+    assert set(model._ready) == ready
+
+
 @pytest.mark.parametrize("write", [write_small_ctc, write_small_stream])
 def test_models_of_others(write, tmp_path: Path) -> None:
     folder = write(tmp_path)
