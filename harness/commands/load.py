@@ -22,6 +22,9 @@ def load(
     chunk_ms: Annotated[int, typer.Option(min=10, max=2_000, help="Audio of one message.")] = 100,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Client processes.")] = 1,
     partials: Annotated[bool, typer.Option(help="Whether partials are asked for.")] = True,
+    anywhere: Annotated[
+        bool, typer.Option("--anywhere", help="Streams begin within words and pauses, not all with a clip.")
+    ] = False,
     token: Annotated[str | None, typer.Option(envvar="AMIRA_TOKEN", help="Bearer token.")] = None,
     seed: Annotated[int, typer.Option(help="Of who reads what, and who misbehaves.")] = 0,
     show: Annotated[str | None, typer.Option(metavar="RUN", help="Show a stored run again (or 'latest').")] = None,
@@ -47,7 +50,8 @@ def load(
     else:
         common: dict[str, Any] = {
             "seconds": seconds, "ramp_s": ramp, "session_s": churn, "vanishing": vanishing, "slow": slow,
-            "chunk_ms": chunk_ms, "processes": processes, "partials": partials, "seed": seed,
+            "chunk_ms": chunk_ms, "processes": processes, "partials": partials,
+            "anywhere": anywhere, "seed": seed,
         }  # fmt: skip
         steps = [LoadSpec(streams=count, **common) for count in _counts(streams)]
         folder = run_load(url, steps, load_corpus(corpus), say, token)

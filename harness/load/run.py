@@ -68,8 +68,8 @@ def _run_step(
     output = folder / f"step-{number:02d}"
     output.mkdir()
     before = scrape(url)
-    chance = random.Random(step.seed)
-    offsets = [chance.choice(spoken).start for _ in range(step.streams)]
+    chance, samples = random.Random(step.seed), audio.stat().st_size // 2
+    offsets = [chance.randrange(samples) if step.anywhere else chance.choice(spoken).start for _ in range(step.streams)]
     workers = []
     for index in range(min(step.processes, step.streams)):
         numbers = tuple(range(index, step.streams, step.processes))

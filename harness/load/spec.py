@@ -24,6 +24,8 @@ class LoadSpec(_Stored):
         slow: Share of the streams that stop reading.
         processes: Client processes.
         partials: Whether partials are asked for.
+        anywhere: Whether a stream begins anywhere in the audio, be it within a word or a pause, as listeners to a crowd
+            would find it; else at the beginning of a clip, where all of them speak at once.
         seed: Of who is slow, who vanishes and who reads what.
     """
 
@@ -36,6 +38,7 @@ class LoadSpec(_Stored):
     slow: float = Field(default=0.0, ge=0, le=1)
     processes: int = Field(default=1, ge=1, le=64)
     partials: bool = True
+    anywhere: bool = False
     seed: int = 0
 
     @property

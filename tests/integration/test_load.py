@@ -50,6 +50,22 @@ def test_all_audio_is_answered_in_order(server: Server, corpus: Corpus) -> None:
     assert not list(folder.rglob("*.raw"))  # no recordings are left behind
 
 
+def test_streams_begin_with_a_clip_or_anywhere(server: Server, corpus: Corpus) -> None:
+    steps = [LoadSpec(streams=8, seconds=1, anywhere=anywhere) for anywhere in (False, True)]
+    folder = run_load(server.url, steps, corpus, quiet)
+    record = json.loads((folder / "load.json").read_text("utf-8"))
+    clips = {each["start"] for each in record["spoken"]}
+    with_clip, anywhere = (
+        [json.loads(line)["offset"] for line in (folder / name / "sessions-00000.jsonl").read_text().splitlines()]
+        for name in ("step-00", "step-01")
+    )
+    assert set(with_clip) <= clips
+    assert not set(anywhere) & clips
+    assert len(set(anywhere)) == 8
+    assert all(0 <= at < record["audio_samples"] for at in anywhere)
+    assert [step["errors"] for step in summarise(folder)["steps"]] == [0, 0]
+
+
 def test_clients_that_misbehave_are_apart_from_those_that_do_not(server: Server, corpus: Corpus) -> None:
     folder = run_load(server.url, [LoadSpec(streams=6, seconds=1, vanishing=0.5, seed=3)], corpus, quiet)
     [step] = summarise(folder)["steps"]

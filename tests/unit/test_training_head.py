@@ -1,0 +1,86 @@
+"""The head on features that are computed once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
+pytest.importorskip("safetensors", reason="safetensors is not installed (extra `train`)")
+
+from pipelines.models.moonshine import WIDTH  # noqa: E402
+from training.config import Model  # noqa: E402
+from training.data import Speech, load_speech  # noqa: E402
+from training.exported import load_known  # noqa: E402
+from training.head import LAYERS, Features, Head, batch_of, rate, train  # noqa: E402
+from training.network import Network  # noqa: E402
+from training.pretrained import encoder_state  # noqa: E402
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Speech:
+    import soundfile
+
+    rng, rows = np.random.default_rng(0), []
+    for index in range(6):
+        soundfile.write(tmp_path / f"{index}.wav", 0.1 * rng.standard_normal(16_000 + 1_000 * index), 16_000)
+        rows.append({"audio": f"{index}.wav", "id": str(index), "text": "go on", "corpus": "noise"})
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_speech(str(tmp_path / "m.jsonl"), tmp_path / "cache")
+
+
+@pytest.mark.models
+def test_features_are_what_the_encoder_says_of_a_clip_alone_and_come_from_the_file(
+    speech: Speech, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = Features(speech, speech.utterances, tmp_path / "cache")
+    network = Network(Model(layers=max(LAYERS))).eval()
+    load_known(network, encoder_state())
+    for utterance in speech.utterances:
+        wave = torch.from_numpy(speech.audio(utterance).astype(np.float32) / 32768)[None]
+        with torch.inference_mode():
+            x, frames = network.stem(wave, torch.tensor([utterance.samples]))
+            _, kept = network.layer_range(x, frames, None, 0, max(LAYERS), LAYERS)
+            expected = torch.cat([torch.nn.functional.layer_norm(kept[each], (WIDTH,)) for each in LAYERS], -1)[0]
+        assert np.abs(features.of(utterance) - expected.numpy()).max() < 0.02  # half precision, numbers of up to 20
+    monkeypatch.setattr(Features, "_extract", None)
+    again = Features(speech, speech.utterances, tmp_path / "cache")
+    assert np.array_equal(again.of(speech.utterances[3]), features.of(speech.utterances[3]))
+
+
+@pytest.mark.models
+def test_a_clip_beside_a_longer_one_is_the_clip_alone(speech: Speech, tmp_path: Path) -> None:
+    features = Features(speech, speech.utterances, tmp_path / "cache")
+    torch.manual_seed(0)
+    head = Head(29).eval()
+    short, long = speech.utterances[0], speech.utterances[-1]
+    x, frames, real = batch_of(features, [short, long])
+    alone, _, own = batch_of(features, [short])
+    with torch.inference_mode():
+        torch.testing.assert_close(head(x, real)[0, : frames[0]], head(alone, own)[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.models
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_path: Path) -> None:
+    features = Features(speech, speech.utterances, tmp_path / "cache")
+    for name, stops in (("whole", [40]), ("parts", [20, 40])):
+        for until in stops:
+            train(speech, features, speech, features, tmp_path / name, 1, steps=40, every=20, until=until)
+    whole, parts = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))
+    for name, value in whole["average"].items():
+        torch.testing.assert_close(value, parts["average"][name], rtol=0, atol=1e-6)
+    log = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [20, 40]
+    assert log[1]["ctc"] < log[0]["ctc"]  # it learns what is always said
+    assert set(log[1]["wer"]) == {"noise", "noise empty"}
+    assert log[1]["hours"] == round(speech.hours, 2)
+
+
+def test_the_rate_rises_and_falls_to_zero() -> None:
+    rates = [rate(step, 2_400) for step in range(2_400)]
+    assert max(rates) == pytest.approx(2e-3)
+    assert rates[0] < rates[100] < rates[300]
+    assert rates[-1] < 2e-6

@@ -1,0 +1,239 @@
+"""`python -m training.head`: a CTC head on the package's encoder as it is, whose outputs are computed once.
+
+The encoder keeps its weights, so that a pass over twelve hours takes a core minutes and not hours: what a learning
+curve over the hours of speech needs (`training.hours`), and a floor for trainings that change the encoder. The head
+reads a learned mix of the outputs of some layers: a convolution module (Gulati et al., Conformer, 2020), a
+feed-forward, and the units.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import typer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipelines.contracts import SAMPLE_RATE
+from pipelines.models.moonshine import WIDTH
+from training.config import Augmentation, Model
+from training.data import Speech, Utterance, batches, load_speech
+from training.evaluate import DEV_EACH, error_rates, padded, spread
+from training.exported import load_known
+from training.loop import ctc_loss, mask_spans
+from training.network import Network, stem_frames
+from training.pretrained import encoder_state
+from training.vocabulary import CharacterUnits, collapse
+
+LAYERS = (4, 6, 8)
+"""After which layers the head looks in."""
+HEAD, KERNEL = 256, 11
+BATCH_S, EXTRACT_S = 120, 60
+STEPS, WARM_UP, DECAY = 2_400, 200, 0.6
+RATE, WEIGHT_DECAY, DROPOUT, AVERAGE = 2e-3, 0.01, 0.1, 0.998
+MASKS = Augmentation(time_masks=0.15, time_mask_frames=8, channel_masks=0.0)
+EVALUATE_EVERY = 400
+"""Steps between two checkpoints with word error rates."""
+CHECKPOINT = "checkpoint.pt"
+
+
+class Features:
+    """What the encoder makes of every utterance, kept in a file: float16 (frames, layers * 416), each layer normalised.
+
+    Args:
+        speech: What it hears.
+        utterances: Of it.
+        cache: Where the file is, or will be.
+    """
+
+    def __init__(self, speech: Speech, utterances: Sequence[Utterance], cache: Path) -> None:
+        self.frames = [int(stem_frames(torch.tensor(utterance.samples))) for utterance in utterances]
+        self._starts = dict(zip((each.id for each in utterances), np.cumsum([0, *self.frames]).tolist(), strict=False))
+        self._counts = dict(zip((each.id for each in utterances), self.frames, strict=True))
+        said = repr([(each.id, each.samples) for each in utterances]) + repr(LAYERS)
+        path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.features"
+        shape = sum(self.frames), len(LAYERS) * WIDTH
+        if not path.is_file():
+            part = path.with_suffix(".part")
+            self._extract(speech, utterances, np.memmap(part, np.float16, "w+", shape=shape))
+            part.replace(path)
+        self._values = np.memmap(path, np.float16, "r", shape=shape)
+
+    def of(self, utterance: Utterance) -> npt.NDArray[np.float16]:
+        """Those of one utterance."""
+        start = self._starts[utterance.id]
+        return self._values[start : start + self._counts[utterance.id]]
+
+    def _extract(self, speech: Speech, utterances: Sequence[Utterance], into: npt.NDArray[np.float16]) -> None:
+        network = Network(Model(layers=max(LAYERS)))
+        load_known(network, encoder_state())
+        network.eval()
+        done, began = 0.0, time.monotonic()
+        with torch.inference_mode():
+            for number, group in enumerate(batches(utterances, EXTRACT_S * SAMPLE_RATE, None)):
+                samples, lengths = padded([speech.audio(each).astype(np.float32) / 32768 for each in group])
+                x, frames = network.stem(samples, lengths)
+                _, kept = network.layer_range(x, frames, None, 0, max(LAYERS), LAYERS)
+                values = torch.cat([functional.layer_norm(kept[each], (WIDTH,)) for each in LAYERS], -1)
+                for each, row, count in zip(group, values, frames.tolist(), strict=True):
+                    into[self._starts[each.id] : self._starts[each.id] + count] = row[:count].half().numpy()
+                done += float(lengths.sum()) / SAMPLE_RATE / 3600
+                if number % 50 == 0:
+                    _say(f"encoder: {done:.2f} hours in {time.monotonic() - began:.0f} s")
+
+
+class Head(nn.Module):
+    """(batch, frames, layers * 416) to logits."""
+
+    def __init__(self, labels: int) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.zeros(len(LAYERS)))
+        self.enter = nn.Linear(WIDTH, HEAD)
+        self.norms = nn.ModuleList(nn.LayerNorm(HEAD) for _ in range(3))
+        self.gate, self.after = nn.Linear(HEAD, 2 * HEAD), nn.Linear(HEAD, HEAD)
+        self.across = nn.Conv1d(HEAD, HEAD, KERNEL, padding=KERNEL // 2, groups=HEAD)
+        self.wide, self.narrow = nn.Linear(HEAD, 4 * HEAD), nn.Linear(4 * HEAD, HEAD)
+        self.units = nn.Linear(HEAD, labels)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """Logits, float32; `real` is 1 where a frame belongs to its clip, (batch, frames, 1)."""
+        shares = self.mix.softmax(0)
+        x = self.enter((x.unflatten(-1, (len(LAYERS), WIDTH)) * shares[:, None]).sum(-2))
+        x = functional.dropout(x, DROPOUT, self.training)
+        inner = functional.glu(self.gate(self.norms[0](x))) * real
+        inner = functional.silu(self.across(inner.transpose(1, 2)).transpose(1, 2))
+        x = x + functional.dropout(self.after(inner), DROPOUT, self.training)
+        inner = functional.silu(self.wide(self.norms[1](x)))
+        x = x + functional.dropout(self.narrow(inner), DROPOUT, self.training)
+        return self.units(self.norms[2](x))
+
+
+def batch_of(features: Features, group: Sequence[Utterance]) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (batch, frames, layers * 416) as float32, their frames, and which are real."""
+    found = [features.of(utterance) for utterance in group]
+    frames = torch.tensor([len(each) for each in found])
+    x = torch.zeros(len(found), int(frames.max()), len(LAYERS) * WIDTH)
+    for row, each in zip(x, found, strict=True):
+        row[: len(each)] = torch.from_numpy(each.astype(np.float32))
+    return x, frames, (torch.arange(x.shape[1])[None] < frames[:, None]).float()[..., None]
+
+
+def rate(step: int, steps: int) -> float:
+    """The learning rate of one of so many steps: rises, stays, falls to zero in a straight line."""
+    return RATE * min(1.0, (step + 1) / WARM_UP, (steps - step) / (steps * DECAY))
+
+
+def train(
+    speech: Speech,
+    features: Features,
+    dev: Speech,
+    dev_features: Features,
+    folder: Path,
+    seed: int,
+    steps: int = STEPS,
+    every: int = EVALUATE_EVERY,
+    until: int | None = None,
+) -> None:
+    """Train a head, or go on with it, to the end or to step `until`; its log and checkpoint are in `folder`."""
+    units = CharacterUnits()
+    torch.manual_seed(seed)
+    head, average = Head(len(units.labels)), Head(len(units.labels))
+    average.load_state_dict(head.state_dict())
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True)
+    utterances = spread(dev.utterances, DEV_EACH)
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = _resumed(folder / CHECKPOINT, head, average, optimizer)
+    losses: list[float] = []
+    for step, group in enumerate(itertools.islice(_groups(speech, seed), until or steps)):
+        if step < begun:
+            continue
+        torch.manual_seed(seed * 1_000_003 + step)  # chance depends on the step alone
+        for each in optimizer.param_groups:
+            each["lr"] = rate(step, steps)
+        x, frames, real = batch_of(features, group)
+        loss = ctc_loss(head(mask_spans(x, MASKS), real), frames, [units.encode(each.text) for each in group])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            decay = min(AVERAGE, (1 + step) / (10 + step))
+            for own, other in zip(average.parameters(), head.parameters(), strict=True):
+                own.lerp_(other, 1 - decay)
+        losses.append(float(loss.detach()))
+        if (step + 1) % every:
+            continue
+        rates = error_rates(_texts(average, units, dev_features, utterances), utterances)
+        entry = {"step": step + 1, "ctc": round(float(np.mean(losses)), 4), "hours": round(speech.hours, 2)}
+        with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry | {"wer": rates}) + "\n")
+        _say(json.dumps(entry | {"wer": rates}))
+        losses = []
+        state = {"head": head.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+        part = (folder / CHECKPOINT).with_suffix(".part")
+        torch.save(state | {"step": step + 1}, part)
+        part.replace(folder / CHECKPOINT)
+
+
+def _resumed(path: Path, head: Head, average: Head, optimizer: torch.optim.Optimizer) -> int:
+    """Steps of a training that was stopped, whose state it sets; 0 of none."""
+    if not path.is_file():
+        return 0
+    saved = torch.load(path, weights_only=True)
+    head.load_state_dict(saved["head"])
+    average.load_state_dict(saved["average"])
+    optimizer.load_state_dict(saved["optimizer"])
+    _say(f"goes on at step {saved['step']}")
+    return int(saved["step"])
+
+
+def _groups(speech: Speech, seed: int) -> Iterator[list[Utterance]]:
+    """The batches of all epochs."""
+    for epoch in itertools.count():
+        yield from batches(speech.utterances, BATCH_S * SAMPLE_RATE, np.random.default_rng((seed, epoch)))
+
+
+def _texts(head: Head, units: CharacterUnits, features: Features, utterances: Sequence[Utterance]) -> dict[str, str]:
+    head.eval()
+    texts = {}
+    with torch.inference_mode():
+        for group in batches(utterances, EXTRACT_S * SAMPLE_RATE, None):
+            x, frames, real = batch_of(features, group)
+            for each, labels, count in zip(group, head(x, real).argmax(-1), frames.tolist(), strict=True):
+                texts[each.id] = collapse(units, labels[:count].tolist())
+    return texts
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="Log and checkpoint; an unfinished training is resumed.")],
+    cache: Annotated[Path, typer.Option(help="Decoded speech and the encoder's outputs (6 GB for 12 hours).")],
+    hours: Annotated[float, typer.Option(min=0.0, help="Learn from a random part of so many hours; 0: all.")] = 0.0,
+    corpus: Annotated[str, typer.Option(help="What it learns from.")] = "shared:train",
+    dev: Annotated[str, typer.Option(help="What it is measured on.")] = "shared:dev",
+    threads: Annotated[int, typer.Option(min=1, help="Of PyTorch.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the part, the weights and the batches.")] = 1,
+) -> None:
+    """Train a CTC head on the encoder as the package has it."""
+    torch.set_num_threads(threads)
+    speech, heard = load_speech(corpus, cache), load_speech(dev, cache)
+    features = Features(speech, speech.utterances, cache)
+    dev_features = Features(heard, spread(heard.utterances, DEV_EACH), cache)
+    train(speech.part(hours, seed) if hours else speech, features, heard, dev_features, folder, seed)
+
+
+if __name__ == "__main__":
+    typer.run(main)
