@@ -1,6 +1,6 @@
 """`python -m training.head`: a CTC head on the package's encoder as it is, whose outputs are computed once.
 
-The encoder keeps its weights, so that a pass over twelve hours takes a core minutes and not hours: what a learning
+The encoder keeps its weights, so that an epoch costs the head alone: what a learning
 curve over the hours of speech needs (`training.hours`), and a floor for trainings that change the encoder. The head
 reads a learned mix of the outputs of some layers: a convolution module (Gulati et al., Conformer, 2020), a
 feed-forward, and the units.
