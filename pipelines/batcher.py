@@ -2,7 +2,8 @@
 
 What arrives while a round runs is in the next one, so batches grow with the load by themselves. Only a chunk of the
 first pass that is alone waits for a second one, where that pays; see `BatchDelay`. A session takes part with at most
-one chunk of the first pass a round, so that one that sends an hour at once gets no more than its share.
+one chunk of the first pass a round, so that one that sends an hour at once gets no more than its share. Chunks whose
+words somebody waits for go before those that end a segment after a pause or catch up with what was said.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pipelines.session import Session
 
 LOOKS = 8
 """Chunks of the detector in a round where there is no first pass to wait for them."""
+MOST_PUT_OFF = 4
+"""Rounds that a chunk whose words nobody waits for lets others go before it."""
 OFTEN = 3
 """Chunks come often if one follows the other within so many times what hearing two together saves."""
 SHORTEST_WAIT_NS = 1e6
@@ -118,17 +121,30 @@ class Batcher:
             for session in sessions:
                 session.first_pass_chunk()
             return Round(detected, detect_ns=after_ns - started_ns)
-        hearing, states, chunks = [], [], []
+        hearing, states, chunks, later = [], [], [], []
         for session in sessions:
             work = session.first_pass_chunk()
             if work is not None:
+                state, chunk, prompt = work
+                if not prompt and session.put_off < MOST_PUT_OFF:
+                    later.append((session, state, chunk))
+                    continue
                 hearing.append(session)
-                states.append(work[0])
-                chunks.append(work[1])
+                states.append(state)
+                chunks.append(chunk)
+        alone = len(hearing) == 1 and hearing[0].patient and self._delay.until_ns(after_ns)
+        if alone and not later:
+            return Round(detected, detect_ns=after_ns - started_ns, waits_until_ns=alone)
+        if hearing and not alone:
+            for session, _, _ in later:
+                session.put_off += 1
+        else:
+            for session, state, chunk in later:
+                hearing.append(session)
+                states.append(state)
+                chunks.append(chunk)
         if not hearing:
             return Round(detected, detect_ns=after_ns - started_ns)
-        if len(hearing) == 1 and hearing[0].patient and (until_ns := self._delay.until_ns(after_ns)):
-            return Round(detected, detect_ns=after_ns - started_ns, waits_until_ns=until_ns)
         try:
             partials = self._first_pass.push(states, chunks)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises is for its owner to judge
@@ -136,6 +152,7 @@ class Batcher:
             return Round(detected, 0, after_ns - started_ns, spent_ns, hearing, error)
         for session, partial in zip(hearing, partials, strict=True):
             session.understood(partial)
+            session.put_off = 0
         ended_ns = perf_counter_ns()
         self._delay.heard(len(hearing), after_ns, ended_ns)
         return Round(detected, len(hearing), after_ns - started_ns, ended_ns - after_ns)

@@ -139,6 +139,7 @@ class Session:
         "events",
         "finished",
         "jobs",
+        "put_off",
     )
 
     def __init__(
@@ -166,6 +167,8 @@ class Session:
         """What is to be said, in order; `take_events` takes it."""
         self.finished = False
         """Whether the answer to `finish` is among the events."""
+        self.put_off = 0
+        """Rounds in a row in which its chunk for the first pass was left for the next one; the batcher's."""
 
     # Input.
 
@@ -315,8 +318,12 @@ class Session:
 
     # Work for the first pass.
 
-    def first_pass_chunk(self) -> tuple[Any, bytes] | None:
-        """The state and the next chunk (PCM16) of the segment that the first pass hears, if there is one."""
+    def first_pass_chunk(self) -> tuple[Any, bytes, bool] | None:
+        """The next chunk for the first pass, if there is one: the state, PCM16, and whether somebody waits for it.
+
+        Nobody does at the end of a segment, which a pause came before; nor where more has been spoken than the chunk:
+        behind the beginning of a segment, which is found when it is past, and behind a pause.
+        """
         first_pass = self._first_pass
         while first_pass is not None and self._hearing:
             segment = self._hearing[0]
@@ -325,7 +332,11 @@ class Session:
             if available >= chunk or (end is not None and available > 0):
                 if segment.state is None:
                     segment.state = first_pass.open()
-                return segment.state, self._audio(segment, start, start + min(available, chunk))
+                if end is None:
+                    prompt = self._tape.stop - start < 2 * chunk and start + chunk > self._endpointer.resumed_at
+                else:
+                    prompt = segment.cause != "endpoint"
+                return segment.state, self._audio(segment, start, start + min(available, chunk)), prompt
             if end is None:
                 return None
             self._hearing = self._hearing[1:]

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import websockets
-from contenders import Contender, Running, amira, running
+from contenders import CHUNK_MS, Contender, Running, amira, running
 
 from amira_client import AsyncClient, Final
 from harness.corpus import load_corpus
@@ -20,12 +20,16 @@ from harness.load.summary import summarise
 from harness.metrics.wer import corpus_wer, count_errors
 
 IDLE = 1_000
-MANY = 2_000
-ALONE_S = 60.0
-"""Of the one stream."""
+MANY, MANY_S = 2_000, 18.0
+ALONE_S, FULL_S = 60.0, 64.0
+"""Of the one stream, and of all of them beside whom clips are recognised, which takes a minute."""
 AGAIN = 5
 """Steps of which the middle one counts, where a tail or the edge of what can be done is measured: of a shared machine
 one alone says more about the neighbours."""
+WHOLE_S = 8.0
+"""With shorter steps, which are for a try, these are as short."""
+SEVENTY = 9
+"""The same for the ratio at 70 %, which the neighbours change most."""
 
 
 def _step(server: Running, **spec: Any) -> dict[str, Any]:
@@ -43,12 +47,12 @@ def null(core: int, seconds: float) -> dict[str, Any]:
     with running(contender, core) as server:
         idle = asyncio.run(_idle_bytes(server))
         hundred = _step(server, streams=100, seconds=2 * seconds)
-    many = {}
+    many, many_s = {}, MANY_S if seconds >= WHOLE_S else 10 + seconds
     for partials in (False, True):  # a server of its own for each step: what one left behind is not the next one's
         steps = []
         for _ in range(AGAIN):
             with running(contender, core) as server:
-                steps.append(_step(server, streams=MANY, seconds=10 + seconds, ramp_s=8.0, partials=partials))
+                steps.append(_step(server, streams=MANY, seconds=many_s, ramp_s=8.0, partials=partials))
         many["partials" if partials else "finals alone"] = steps
     return {"idle_bytes_per_connection": idle, "hundred": hundred, "many": many}
 
@@ -77,14 +81,15 @@ def real(contender: Contender, core: int, seconds: float, capacity: int) -> dict
     """One stream for a minute, 70 % of the capacity, and all of it; the words of clips alone and beside all of it."""
     with running(contender, core) as server:
         before = scrape(server.url)
-        whole = max(ALONE_S, seconds) if seconds >= 8 else seconds
-        one = _step(server, streams=1, seconds=whole)
+        one = _step(server, streams=1, seconds=ALONE_S if seconds >= WHOLE_S else seconds)
         after = scrape(server.url)
         alone = texts(server)
         most = max(1, round(capacity * 0.7))
-        seventy = [_step(server, streams=most, seconds=2 * seconds, ramp_s=1.0) for _ in range(AGAIN)]
+        load = {"chunk_ms": CHUNK_MS, "ramp_s": 1.0, "anywhere": True}
+        seventy = [_step(server, streams=most, seconds=seconds, **load) for _ in range(SEVENTY)]
         with ThreadPoolExecutor(1) as pool:
-            full = pool.submit(_step, server, streams=max(1, capacity), seconds=8 * seconds, ramp_s=1.0)
+            full_s = FULL_S if seconds >= WHOLE_S else seconds
+            full = pool.submit(_step, server, streams=max(1, capacity), seconds=full_s, **load)
             sleep(2.0)  # they have all started
             loaded = texts(server)
             beside = not full.done()

@@ -74,7 +74,7 @@ class Running:
     def step(self, streams: int, seconds: float) -> dict[str, Any]:
         """Put `streams` on it for a while; what came out: `p50`, `p99` in ms from due audio, `n`, `bad`."""
         if self.contender.kind == "amira":
-            spec = LoadSpec(streams=streams, seconds=seconds, chunk_ms=CHUNK_MS, ramp_s=1.0)
+            spec = LoadSpec(streams=streams, seconds=seconds, chunk_ms=CHUNK_MS, ramp_s=1.0, anywhere=True)
             folder = run_load(self.url, [spec], load_corpus("starter"), _quiet)
             [step] = summarise(folder)["steps"]
             found = dict(step["latency_ms"]["partial"])

@@ -55,7 +55,7 @@ def main() -> None:
     """Measure, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all if none")
-    parser.add_argument("--seconds", type=float, default=8.0, help="audio of each stream in a step")
+    parser.add_argument("--seconds", type=float, default=20.0, help="audio of each stream in a step")
     parser.add_argument("--output", type=Path, default=RESULT)
     parser.add_argument("--show", action="store_true", help="print the tables of the stored result")
     arguments = parser.parse_args()

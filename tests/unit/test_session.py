@@ -18,7 +18,7 @@ from pipelines.audio.endpoint import Ended, Endpointer, EndpointRules, Started
 from pipelines.audio.ingest import open_ingest
 from pipelines.audio.tape import Held, Tape
 from pipelines.audio.vad_stream import EverythingIsSpeech
-from pipelines.batcher import Batcher
+from pipelines.batcher import MOST_PUT_OFF, Batcher
 from pipelines.contracts import Hypothesis
 from pipelines.errors import AmiraError
 from pipelines.first_pass import NullPass, Partials, Regrow
@@ -66,6 +66,54 @@ def play(session: Session, batcher: Batcher) -> list[PartialEvent | FinalEvent]:
         events += session.take_events()
         if done.idle and not jobs:
             return events
+
+
+def two_speakers() -> tuple[Session, Session, Batcher]:
+    """Both have spoken for a second, and all of it was heard."""
+    first, second = (session_of(Partials(NullPass())) for _ in range(2))
+    batcher = Batcher(Loudness(), NullPass())
+    for session in (first, second):
+        session.push(talk(("loud", 1.0)).tobytes(), 0)
+        play(session, batcher)
+    return first, second, batcher
+
+
+@pytest.mark.parametrize(
+    ("said", "flush", "waits"),
+    [
+        ([("loud", 0.1)], False, False),
+        ([("loud", 0.25)], False, True),  # fallen behind
+        ([("quiet", 0.6)], False, True),  # the end of a segment
+        ([("quiet", 0.35), ("loud", 0.1)], False, True),  # the pause, once speech goes on
+        ([("loud", 0.05)], True, False),  # somebody asked for the final
+    ],
+)
+def test_what_nobody_waits_for_is_heard_after_what_somebody_waits_for(
+    said: list[tuple[str, float]], flush: bool, waits: bool
+) -> None:
+    other, speaker, batcher = two_speakers()
+    other.push(talk(*said[:1]).tobytes(), 0)
+    if len(said) > 1:  # as far as a pause is heard before speech goes on
+        play(other, batcher)
+        other.push(talk(*said[1:]).tobytes(), 0)
+    if flush:
+        other.flush(0)
+    speaker.push(talk(("loud", 0.1)).tobytes(), 0)
+    assert batcher.round([other, speaker]).heard == (1 if waits else 2)
+    assert [event.audio_ms for event in speaker.take_events() if isinstance(event, PartialEvent)] == [1_100]
+    while not batcher.round([other, speaker]).idle:
+        pass
+    assert not other.ready and not other.put_off
+
+
+def test_who_has_fallen_behind_is_put_off_for_a_few_rounds_only() -> None:
+    behind, speaker, batcher = two_speakers()
+    behind.push(talk(("loud", 5.0)).tobytes(), 0)
+    heard = []
+    for _ in range(3 * (MOST_PUT_OFF + 1)):
+        speaker.push(talk(("loud", 0.1)).tobytes(), 0)
+        heard.append(batcher.round([behind, speaker]).heard)
+    assert heard == 3 * [*MOST_PUT_OFF * [1], 2]
 
 
 @given(st.lists(st.integers(0, 3_000), max_size=30), st.integers(0, 6_000), st.data())
