@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 from typing import Any
@@ -41,17 +42,17 @@ def _step(server: Running, **spec: Any) -> dict[str, Any]:
     return found
 
 
-def null(core: int, seconds: float) -> dict[str, Any]:
+def null(cores: Sequence[int], seconds: float) -> dict[str, Any]:
     """The server that recognises nothing: what is left is its own."""
     contender = amira("--null", "--set", "limits.max_sessions=3000", config=None)
-    with running(contender, core) as server:
+    with running(contender, cores) as server:
         idle = asyncio.run(_idle_bytes(server))
         hundred = _step(server, streams=100, seconds=2 * seconds)
     many, many_s = {}, MANY_S if seconds >= WHOLE_S else 10 + seconds
     for partials in (False, True):  # a server of its own for each step: what one left behind is not the next one's
         steps = []
         for _ in range(AGAIN):
-            with running(contender, core) as server:
+            with running(contender, cores) as server:
                 steps.append(_step(server, streams=MANY, seconds=many_s, ramp_s=8.0, partials=partials))
         many["partials" if partials else "finals alone"] = steps
     return {"idle_bytes_per_connection": idle, "hundred": hundred, "many": many}
@@ -77,9 +78,9 @@ async def _idle_bytes(server: Running) -> float:
     return grown
 
 
-def real(contender: Contender, core: int, seconds: float, capacity: int) -> dict[str, Any]:
+def real(contender: Contender, cores: Sequence[int], seconds: float, capacity: int) -> dict[str, Any]:
     """One stream for a minute, 70 % of the capacity, and all of it; the words of clips alone and beside all of it."""
-    with running(contender, core) as server:
+    with running(contender, cores) as server:
         before = scrape(server.url)
         one = _step(server, streams=1, seconds=ALONE_S if seconds >= WHOLE_S else seconds)
         after = scrape(server.url)

@@ -1,4 +1,4 @@
-"""Servers under load: ours, sherpa-onnx's and the one that ours replaces, each pinned to the server's core."""
+"""Servers under load: ours, sherpa-onnx's and the one that ours replaces, each pinned to the server's cores."""
 
 from __future__ import annotations
 
@@ -55,6 +55,8 @@ class Contender:
     arguments: Sequence[str] = ()
     finals: bool = False
     """Whether finals count beside partials. Its wait for a pause is not counted."""
+    cores: int = 1
+    """How many it may use; with as many threads it hears the streams of a batch."""
 
 
 @dataclass
@@ -93,15 +95,18 @@ def _quiet(message: str) -> None:
     pass
 
 
-def amira(*arguments: str, config: Path | None = HERE / "streaming.toml", finals: bool = False) -> Contender:
+def amira(
+    *arguments: str, config: Path | None = HERE / "streaming.toml", finals: bool = False, cores: int = 1
+) -> Contender:
     """Our server."""
     given = ["--config", str(config)] if config else []
-    return Contender("amira", ["-m", "server", "--port", "0", *given, *arguments], finals)
+    threads = ["--set", f"recognizer.first.threads={cores}"] if cores > 1 else []
+    return Contender("amira", ["-m", "server", "--port", "0", *given, *arguments, *threads], finals, cores)
 
 
-def sherpa(form: str) -> Contender:
+def sherpa(form: str, cores: int = 1) -> Contender:
     """sherpa-onnx's server with our streaming model in a form of it; see `t_one.py`."""
-    return Contender("sherpa", [form])
+    return Contender("sherpa", [form], cores=cores)
 
 
 def sherpa_program() -> str | None:
@@ -110,8 +115,9 @@ def sherpa_program() -> str | None:
 
 
 @contextmanager
-def running(contender: Contender, core: int) -> Iterator[Running]:
-    """A server for the time of a block, on one core."""
+def running(contender: Contender, cores: Sequence[int]) -> Iterator[Running]:
+    """A server for the time of a block, on the first of these cores, or the first few."""
+    own = set(cores[: contender.cores])
     with TemporaryDirectory() as scratch:
         if contender.kind == "sherpa":
             command, port = _sherpa_command(contender, Path(scratch))
@@ -124,7 +130,7 @@ def running(contender: Contender, core: int) -> Iterator[Running]:
             port, command, ready = 0, [sys.executable, *contender.arguments], re.compile(r"serving on \S+:(\d+)")
         process = subprocess.Popen(
             command, cwd=home(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            preexec_fn=lambda: os.sched_setaffinity(0, own),
         )  # fmt: skip
         it = Running(contender, process, port)
         listening = threading.Event()
@@ -166,7 +172,8 @@ def _sherpa_command(contender: Contender, scratch: Path) -> tuple[list[str], int
     if program is None:
         raise RuntimeError(f"{SHERPA} is not installed")
     return [
-        program, f"--port={port}", f"--tokens={tokens}", f"--t-one-ctc-model={model}", "--num-work-threads=1",
-        "--num-io-threads=1", "--num-threads=1", f"--max-batch-size={SHERPA_BATCH}", "--loop-interval-ms=5",
+        program, f"--port={port}", f"--tokens={tokens}", f"--t-one-ctc-model={model}",
+        f"--num-work-threads={contender.cores}", "--num-io-threads=1", "--num-threads=1",
+        f"--max-batch-size={SHERPA_BATCH}", "--loop-interval-ms=5",
         "--input-sample-rate=8000", "--enable-endpoint=false", f"--log-file={scratch / 'log.txt'}",
     ], port  # fmt: skip

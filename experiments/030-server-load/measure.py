@@ -1,13 +1,14 @@
 """How many streams the server takes, what it costs itself, and how others do: every bar of the README.
 
-    python experiments/030-server-load/measure.py                 # everything, about half an hour, on a quiet machine
+    python experiments/030-server-load/measure.py                 # everything, an hour and a half, on a quiet machine
     python experiments/030-server-load/measure.py null rivals     # some sections
     python experiments/030-server-load/measure.py --seconds 3 ... # a try: shorter steps
     python experiments/030-server-load/measure.py --show          # result.json into the README once more
 
 Each section goes into `result.json` when it is done, and its table into the README.
 
-Servers have the first core, clients the second. For sherpa-onnx: `python -m venv build/sherpa` and
+Servers have the first core, those of section `both` the second, too; clients have the second. For sherpa-onnx:
+`python -m venv build/sherpa` and
 `build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1`.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ OURS = {"AMIRA, FP32": (), "AMIRA, INT8": INT8}
 LIMIT_MS = 300.0
 FINENESS = 1.03
 """The search ends when the smallest number of streams that was too many is at most so much above the largest fine."""
-SECTIONS = ("null", "rivals", "legacy", "real")
+SECTIONS = ("null", "rivals", "legacy", "real", "both")
 
 
 def main() -> None:
@@ -72,20 +73,20 @@ def main() -> None:
 def measure(sections: list[str], seconds: float, output: Path) -> None:
     """Run sections; each replaces what the file has of it."""
     cores = sorted(os.sched_getaffinity(0))
-    server_core, client_core = cores[0], cores[-1]
-    os.sched_setaffinity(0, {client_core})
+    os.sched_setaffinity(0, {cores[-1]})
     result = json.loads(output.read_text("utf-8")) if output.is_file() else {}
     result["fingerprint"] = fingerprint(models_dir(), [MODEL])
     run: dict[str, Callable[[], dict[str, Any]]] = {
-        "null": lambda: bars.null(server_core, seconds),
-        "rivals": lambda: rivals(server_core, seconds),
-        "legacy": lambda: legacy(server_core, seconds),
+        "null": lambda: bars.null(cores, seconds),
+        "rivals": lambda: rivals(cores, seconds),
+        "legacy": lambda: legacy(cores, seconds),
         "real": lambda: {
             "by": {
-                name: bars.real(amira(*changed), server_core, seconds, result["rivals"]["searches"][name]["streams"])
+                name: bars.real(amira(*changed), cores, seconds, result["rivals"]["searches"][name]["streams"])
                 for name, changed in OURS.items()
             }
         },
+        "both": lambda: both(cores[:2], seconds),
     }
     for section in sections:
         result[section] = {"seconds": seconds, **run[section]()}
@@ -122,13 +123,15 @@ class Search:
         return {"limit_ms": self.limit_ms, "streams": self.best, "steps": self.steps}
 
 
-def search(contenders: dict[str, Contender], core: int, seconds: float, limit_ms: float, first: int) -> dict[str, Any]:
+def search(
+    contenders: dict[str, Contender], cores: Sequence[int], seconds: float, limit_ms: float, first: int
+) -> dict[str, Any]:
     """Search for every contender, a step of each in turn, so that a busy minute meets all of them.
 
     All servers run all the time; those that are not asked wait and take no time.
     """
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(running(each, core)) for name, each in contenders.items()}
+        servers = {name: stack.enter_context(running(each, cores)) for name, each in contenders.items()}
         searches = {name: Search(limit_ms, first) for name in contenders}
         while not all(each.over for each in searches.values()):
             for name, each in searches.items():
@@ -137,7 +140,7 @@ def search(contenders: dict[str, Contender], core: int, seconds: float, limit_ms
         return {name: each.result() for name, each in searches.items()}
 
 
-def rivals(core: int, seconds: float) -> dict[str, Any]:
+def rivals(cores: Sequence[int], seconds: float) -> dict[str, Any]:
     """The streaming model in our server and in sherpa-onnx's, on one core."""
     six = "recognizer.first.options.acoustic.chunk_frames=6"
     contenders = {name: amira(*changed) for name, changed in OURS.items()}
@@ -146,18 +149,33 @@ def rivals(core: int, seconds: float) -> dict[str, Any]:
         "AMIRA, FP32, by ONNX Runtime": amira(*ONNX_RUNTIME),
         "AMIRA, INT8, by ONNX Runtime": amira(*INT8_ONNX_RUNTIME),
     }
-    reason = None
-    if sherpa_program() is None:
-        reason = "sherpa-onnx-bin is not installed: build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1"
-    else:
-        for precision, form in FORMS.items():
-            contenders[f"sherpa-onnx, {precision}, steps of 144 ms"] = sherpa(form)
-    return {"unavailable": reason, "searches": search(contenders, core, seconds, LIMIT_MS, 16)}
+    contenders |= theirs(1)
+    return {"unavailable": _unavailable(), "searches": search(contenders, cores, seconds, LIMIT_MS, 16)}
 
 
-def legacy(core: int, seconds: float) -> dict[str, Any]:
+def both(cores: Sequence[int], seconds: float) -> dict[str, Any]:
+    """The same two on two cores, which they share with the clients, and at 70 % and all of what ours take there."""
+    ours = {name: amira(*changed, cores=len(cores)) for name, changed in OURS.items()}
+    found = search(ours | theirs(len(cores)), cores, seconds, LIMIT_MS, 16)
+    by = {name: bars.real(each, cores, seconds, found[name]["streams"]) for name, each in ours.items()}
+    return {"unavailable": _unavailable(), "searches": found, "by": by}
+
+
+def theirs(cores: int) -> dict[str, Contender]:
+    """sherpa-onnx's server, where it is installed."""
+    names = {f"sherpa-onnx, {precision}, steps of 144 ms": form for precision, form in FORMS.items()}
+    return {} if _unavailable() else {name: sherpa(form, cores) for name, form in names.items()}
+
+
+def _unavailable() -> str | None:
+    if sherpa_program() is not None:
+        return None
+    return "sherpa-onnx-bin is not installed: build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1"
+
+
+def legacy(cores: Sequence[int], seconds: float) -> dict[str, Any]:
     """What the legacy service gives one reader, and how many readers ours gives as much, by two configurations."""
-    with running(Contender("legacy"), core) as server:
+    with running(Contender("legacy"), cores) as server:
         one = server.step(1, max(seconds, 2 * legacy_client.UTTERANCE_S))
         errors = legacy_client.wer(server.port)
     room = ("--set", "limits.max_ahead_ms=60000", "--set", "limits.max_sessions=500")
@@ -166,9 +184,9 @@ def legacy(core: int, seconds: float) -> dict[str, Any]:
         "default": amira(*room, config=None, finals=True),
     }
     long = min(30.0, max(seconds, 5 * one["p99"] / 1_000))  # a queue that only grows must not stay below the limit
-    found = search(ours, core, long, one["p99"], 8)
+    found = search(ours, cores, long, one["p99"], 8)
     for name, contender in ours.items():
-        with running(contender, core) as server:
+        with running(contender, cores) as server:
             found[name]["wer"] = bars.word_errors(bars.texts(server))
     return {"legacy": one, "legacy_wer": errors, "step_s": long, "ours": found}
 

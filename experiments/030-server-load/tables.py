@@ -9,7 +9,7 @@ from typing import Any
 
 def all_tables(result: dict[str, Any]) -> dict[str, str]:
     """The table of every section by its marker; of one that was not measured, that it was not."""
-    sections = {"null": _null, "real": _real, "rivals": _rivals, "legacy": _legacy}
+    sections = {"null": _null, "real": _real, "rivals": _rivals, "legacy": _legacy, "both": _both}
     return {
         name: make(result[name]) if name in result else f"Not measured: section `{name}` has no stored result."
         for name, make in sections.items()
@@ -103,6 +103,10 @@ def _rivals(found: dict[str, Any]) -> str:
         ratio = f"{ours / theirs:.2f}" if theirs else "no stream of theirs"
         lines.append(f"{precision}, the best of each: {ours} to {theirs}, ratio {ratio}; bar 1.5.")
     return "\n\n".join([text, *lines])
+
+
+def _both(found: dict[str, Any]) -> str:
+    return f"{_real(found)}\n\n{_rivals(found)}"
 
 
 def _legacy(found: dict[str, Any]) -> str:

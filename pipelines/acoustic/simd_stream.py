@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +119,10 @@ class Weights:
 
 
 class SimdStreaming(WaveformStreaming[SimdStreamState]):
-    """A streaming model in compiled loops, on the thread that calls it."""
+    """A streaming model in compiled loops, on the thread that calls it and, for several streams, on further ones.
+
+    A stream's step is one thread's: `threads` of them take the streams of a batch, each its share.
+    """
 
     def __init__(
         self,
@@ -126,26 +131,17 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
         vocabulary: CtcVocabulary,
         weights: Weights,
         chunk_frames: int,
+        threads: int = 1,
     ) -> None:
         super().__init__(card, streaming, vocabulary, chunk_frames)
         self._weights = weights
         self._ring = weights.left + chunk_frames
         self._sizes = loops.ring_sizes(weights.layers, self._ring)
-        rounded = weights.weights.dtype == np.int8
-        lanes = LANES["avx2"] if rounded else widest()
-        self._loop = loops.stream_loop(lanes, weights.weights.dtype.name).call
-        codes, rows = loops.stream_codes(chunk_frames) if rounded else (0, 0)
-        self._codes = _blank(codes, ROUNDINGS[lanes].dtype)
-        self._steps, self._sums = np.zeros(rows, np.float32), np.zeros(rows, np.int32)
         self._keys, self._values = (np.zeros(SLOTS * size, np.float32) for size in self._sizes)
         self._free = list(range(SLOTS - 1, -1, -1))
-        names = ("heard", "turned", "scratch", "logits", "exponents", "sums")
-        self._arrays: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, np.float32) for name in names}
-        self._arrays["angles"] = np.zeros(0)
-        self._rooms: dict[tuple[int, int], _Room] = {}
-        self._nothing = np.zeros(4 * WIDTH, np.float32)
-        self._whole = np.zeros(len(weights.bias), np.int32)
-        self._frequencies = ROTARY_BASE ** (-np.arange(0, ROTARY_WIDTH, 2, dtype=np.float64) / ROTARY_WIDTH)
+        labels = len(vocabulary)
+        self._workers = [_Worker(weights, self._ring, chunk_frames, labels) for _ in range(threads)]
+        self._pool = ThreadPoolExecutor(threads - 1, "stream-step") if threads > 1 else None
 
     def open(self) -> SimdStreamState:
         """The state of a new stream."""
@@ -164,8 +160,10 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
 
     def close(self) -> None:
         """Drop the rings; streams that are still open are lost."""
+        if self._pool is not None:
+            self._pool.shutdown()
         self._keys = self._values = np.zeros(0, np.float32)
-        self._arrays, self._rooms, self._free = {}, {}, []
+        self._workers, self._free = [], []
 
     def _grow(self) -> None:
         have = len(self._keys) // self._sizes[0]
@@ -176,8 +174,52 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
         self._free = list(range(2 * have - 1, have - 1, -1))
 
     def _step(self, states: Sequence[SimdStreamState], samples: Float32, length: int) -> Float32:
-        weights, streams, frames = self._weights, len(states), -(-length // FRAME_SAMPLES)
-        room = self._rooms.get((streams, frames)) or self._made_room(streams, frames)
+        keys, values = self._keys, self._values
+        if self._pool is None or len(states) == 1:
+            [worker, *_] = self._workers
+            worker.prepare(states, samples, length)
+            worker.run(keys, values)
+            return worker.finish(states)
+        count = min(len(self._workers), len(states))
+        cuts = [len(states) * k // count for k in range(count + 1)]
+        shares = [slice(*cut) for cut in itertools.pairwise(cuts)]
+        workers = self._workers[:count]
+        for worker, share in zip(workers, shares, strict=True):
+            worker.prepare(states[share], samples[share], length)
+        others = [self._pool.submit(worker.run, keys, values) for worker in workers[1:]]
+        try:
+            workers[0].run(keys, values)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+        return np.concatenate([worker.finish(states[share]) for worker, share in zip(workers, shares, strict=True)])
+
+
+class _Worker:
+    """What one thread needs for the steps of its share of the streams; of a step `run` alone runs on it."""
+
+    def __init__(self, weights: Weights, ring: int, chunk_frames: int, labels: int) -> None:
+        self._weights, self._ring, self._labels = weights, ring, labels
+        rounded = weights.weights.dtype == np.int8
+        lanes = LANES["avx2"] if rounded else widest()
+        self._loop = loops.stream_loop(lanes, weights.weights.dtype.name).call
+        codes, rows = loops.stream_codes(chunk_frames) if rounded else (0, 0)
+        self._codes = _blank(codes, ROUNDINGS[lanes].dtype)
+        self._steps, self._sums = np.zeros(rows, np.float32), np.zeros(rows, np.int32)
+        names = ("heard", "turned", "scratch", "logits", "exponents", "sums")
+        self._arrays: dict[str, npt.NDArray[Any]] = {name: np.zeros(0, np.float32) for name in names}
+        self._arrays["angles"] = np.zeros(0)
+        self._rooms: dict[tuple[int, int], _Room] = {}
+        self._room = self._made_room(1, chunk_frames)
+        self._nothing = np.zeros(4 * WIDTH, np.float32)
+        self._whole = np.zeros(len(weights.bias), np.int32)
+        self._frequencies = ROTARY_BASE ** (-np.arange(0, ROTARY_WIDTH, 2, dtype=np.float64) / ROTARY_WIDTH)
+
+    def prepare(self, states: Sequence[SimdStreamState], samples: Float32, length: int) -> None:
+        """Lay out what the step of these streams reads."""
+        streams, frames = len(states), -(-length // FRAME_SAMPLES)
+        self._room = room = self._rooms.get((streams, frames)) or self._made_room(streams, frames)
         heard, slots, starts = room.heard, room.slots, room.starts
         for row, state in enumerate(states):
             heard[row, : loops.CARRY] = state.carry
@@ -188,19 +230,27 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
         np.multiply(room.angles, self._frequencies, out=room.angles)
         np.cos(room.angles, out=room.turned[..., :PAIRS])
         np.sin(room.angles, out=room.turned[..., PAIRS:])
+
+    def run(self, keys: Float32, values: Float32) -> None:
+        """Run the loop, without the GIL, on the rings of these streams."""
+        weights, room = self._weights, self._room
         done = self._loop(
-            room.flat_heard, streams, weights.conv1, weights.weights, weights.scale, weights.bias, weights.gains,
-            *weights.ranks, weights.layers, weights.head, slots, starts, self._keys, self._values, self._ring,
-            weights.left, room.flat_turned, self._nothing, self._whole, room.scratch, room.logits, self._codes,
-            self._steps, self._sums,
+            room.flat_heard, len(room.slots), weights.conv1, weights.weights, weights.scale, weights.bias,
+            weights.gains, *weights.ranks, weights.layers, weights.head, room.slots, room.starts, keys, values,
+            self._ring, weights.left, room.flat_turned, self._nothing, self._whole, room.scratch, room.logits,
+            self._codes, self._steps, self._sums,
         )  # fmt: skip
         if done < 0:
             raise RuntimeError(
                 f"the compiled loop of the streaming model refused its arrays ({done}); please report it"
             )
+
+    def finish(self, states: Sequence[SimdStreamState]) -> Float32:
+        """Move the states on; the log-probabilities, overwritten by the next step."""
+        room = self._room
         for row, state in enumerate(states):
-            state.carry[:] = heard[row, -loops.CARRY :]
-            state.frames += frames
+            state.carry[:] = room.heard[row, -loops.CARRY :]
+            state.frames += len(room.steps)
         rows, sums = room.rows, room.sums
         np.maximum.reduce(rows, axis=-1, keepdims=True, out=sums)
         np.subtract(rows, sums, out=rows)
@@ -212,12 +262,12 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
 
     def _made_room(self, streams: int, frames: int) -> _Room:
         """Views of the arrays for steps of this size; they are made anew where such a step is the largest so far."""
-        weights, labels = self._weights, len(self.vocabulary)
+        weights, labels = self._weights, self._labels
         sizes = {
             "heard": streams * (loops.CARRY + frames * FRAME_SAMPLES),
             "angles": streams * frames * PAIRS,
             "turned": streams * frames * 2 * PAIRS,
-            "scratch": loops.stream_scratch(streams, frames, self._ring, self._weights.ranks),
+            "scratch": loops.stream_scratch(streams, frames, self._ring, weights.ranks),
             "logits": streams * frames * weights.head,
             "exponents": streams * frames * labels,
             "sums": streams * frames,
@@ -334,7 +384,7 @@ class SimdStreamFp32(Variant):
     """`acoustic/simd-stream@fp32`."""
 
     id = "acoustic/simd-stream@fp32"
-    summary = "stream-ctc in own compiled loops, FP32: states stay in place, all streams in one batch; one thread"
+    summary = "stream-ctc in own compiled loops, FP32: states stay in place, all streams in one batch"
     families = ("ctc",)
     options = SimdStreamOptions
     rounded = False
@@ -366,7 +416,8 @@ class SimdStreamFp32(Variant):
                 "Use acoustic/ort@fp32"
             ) from error
         frames = options.chunk_frames or card.streaming.chunk_frames
-        model = SimdStreaming(card, card.streaming, read_vocabulary(context.folder, card), weights, frames)
+        vocabulary = read_vocabulary(context.folder, card)
+        model = SimdStreaming(card, card.streaming, vocabulary, weights, frames, context.threads)
         try:
             yield model
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -55,8 +56,8 @@ def built(tensors: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFacto
 
 
 @contextmanager
-def opened(folder: Path, name: str = "ort@fp32", **options: Any) -> Iterator[Any]:
-    context = Context(folder.parent, folder.name, 1, {})
+def opened(folder: Path, name: str = "ort@fp32", threads: int = 1, **options: Any) -> Iterator[Any]:
+    context = Context(folder.parent, folder.name, threads, {})
     with ExitStack() as stack:
         context.parts["memory"] = stack.enter_context(registry.get("memory/pooled").open(context))
         yield stack.enter_context(registry.get(f"acoustic/{name}").open(context, **options))
@@ -128,13 +129,16 @@ def test_other_precisions_are_near(
         np.testing.assert_allclose(stream(model, samples), offline(tensors, samples, 7), atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["ort@fp32", "simd-stream@fp32", "simd-stream@int8"])
+@pytest.mark.parametrize(
+    ("name", "threads"),
+    [("ort@fp32", 1), *((f"simd-stream@{form}", threads) for form in ("fp32", "int8") for threads in (1, 2, 4))],
+)
 def test_streams_of_one_batch_do_not_disturb_each_other(
-    name: str, built: Path, tensors: dict[str, np.ndarray], samples: Float32
+    name: str, threads: int, built: Path, tensors: dict[str, np.ndarray], samples: Float32
 ) -> None:
     """Three streams, one step apart, of different lengths: together they say what each says alone."""
     clips = [samples[:20_000], samples[5_000:30_000], samples[10_000:12_000]]
-    with opened(built, name) as model:
+    with opened(built, name, threads) as model:
         alone = [stream(model, clip) for clip in clips]
         states = [model.open() for _ in clips]
         together: list[list[np.ndarray]] = [[] for _ in clips]
@@ -177,6 +181,48 @@ def test_compiled_loops_make_no_array_at_a_step(name: str, built: Path) -> None:
     assert kept < 2_000
     assert arrays == 0
     assert peak < batch.samples.nbytes  # views and Python's own objects
+
+
+def test_the_streams_of_a_batch_are_shared_out_among_threads(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, int]] = []
+    run = simd_stream._Worker.run
+
+    def noted(worker: Any, *rings: Any) -> None:
+        ran.append((threading.current_thread().name, len(worker._room.slots)))
+        run(worker, *rings)
+
+    monkeypatch.setattr(simd_stream._Worker, "run", noted)
+    with opened(built, "simd-stream@int8", 3) as model:
+        states = [model.open() for _ in range(8)]
+        for count in (1, 2, 8):
+            ran.clear()
+            silence = np.zeros((count, model.chunk_samples), np.float32)
+            model.infer_chunk(states[:count], AudioBatch(silence, np.full(count, model.chunk_samples)))
+            assert sorted(streams for _, streams in ran) == {1: [1], 2: [1, 1], 8: [2, 3, 3]}[count]
+            assert threading.current_thread().name in [name for name, _ in ran]
+            assert any(name.startswith("stream-step") for name, _ in ran) == (count > 1)
+
+
+def test_a_thread_that_fails_fails_the_step_when_the_others_are_done(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, done = simd_stream._Worker.run, []
+
+    def failing(worker: Any, *rings: Any) -> None:
+        run(worker, *rings)
+        done.append(worker)
+        if threading.current_thread().name.startswith("stream-step"):
+            raise RuntimeError("a thread failed")
+
+    with opened(built, "simd-stream@fp32", 2) as model:
+        states = [model.open() for _ in range(2)]
+        batch = AudioBatch(np.zeros((2, model.chunk_samples), np.float32), np.full(2, model.chunk_samples))
+        with monkeypatch.context() as patched:
+            patched.setattr(simd_stream._Worker, "run", failing)
+            with pytest.raises(RuntimeError, match="a thread failed"):
+                model.infer_chunk(states, batch)
+        assert len(done) == 2
+        assert np.isfinite(model.infer_chunk(states, batch).values).all()
 
 
 def test_an_endless_stream_stays_exact(built: Path, tensors: dict[str, np.ndarray]) -> None:
