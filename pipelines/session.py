@@ -321,8 +321,8 @@ class Session:
     def first_pass_chunk(self) -> tuple[Any, bytes, bool] | None:
         """The next chunk for the first pass, if there is one: the state, PCM16, and whether somebody waits for it.
 
-        Nobody does at the end of a segment, which a pause came before; nor where more has been spoken than the chunk:
-        behind the beginning of a segment, which is found when it is past, and behind a pause.
+        Nobody does at the end of a segment, which a pause came before; nor where the detector is further than the
+        chunk: behind the beginning of a segment, which is found when it is past, and behind a pause.
         """
         first_pass = self._first_pass
         while first_pass is not None and self._hearing:
@@ -333,7 +333,7 @@ class Session:
                 if segment.state is None:
                     segment.state = first_pass.open()
                 if end is None:
-                    prompt = self._tape.stop - start < 2 * chunk and start + chunk > self._endpointer.resumed_at
+                    prompt = self._looked - start < 2 * chunk and start + chunk > self._endpointer.resumed_at
                 else:
                     prompt = segment.cause != "endpoint"
                 return segment.state, self._audio(segment, start, start + min(available, chunk)), prompt

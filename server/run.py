@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL_S = 0.0005
 """How long one Python thread may keep the others waiting. The default, 5 ms, is more than a partial may take."""
+ACCEPTORS = 16
+"""libuv accepts one connection for each turn of the loop and each descriptor of the listener. A turn takes tens of
+milliseconds where thousands of streams speak: with one descriptor, newcomers waited ten seconds and gave up."""
 COLLECT_EVERY = 50_000
 """New objects between two searches for dead cycles; the default of 700 was 8 % of the time at 800 streams."""
 
@@ -42,7 +45,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for listener in sockets or []:
+        for listener in (sockets or [])[:1]:  # the others are the same
             host, port = listener.getsockname()[:2]
             scheme = "https" if self.config.is_ssl else "http"
             log.info("serving on %s://%s:%d", scheme, f"[{host}]" if ":" in host else host, port)
@@ -128,7 +131,7 @@ async def _serve(settings: Settings, recognizer: StreamingRecognizer, listener: 
 
     drainer = loop.create_task(drain())
     try:
-        await server.serve([listener])
+        await server.serve([listener.dup() for _ in range(ACCEPTORS)])
     finally:
         drainer.cancel()
         await gateway.close()

@@ -22,12 +22,13 @@ class Tape:
     those of most connections of a busy server, takes no memory.
     """
 
-    __slots__ = ("_first", "_held", "_pieces", "capacity", "start", "stop")
+    __slots__ = ("_at", "_begin", "_first", "_held", "_pieces", "capacity", "start", "stop")
 
     def __init__(self, capacity: int, held: Held) -> None:
         self._held = held
         self._pieces: list[bytes] = []
         self._first = 0  # sample of the first piece
+        self._at, self._begin = 0, 0  # the piece that was read last, and its first sample
         self.capacity = capacity
         self.start = 0
         self.stop = 0
@@ -55,7 +56,7 @@ class Tape:
         self._held.bytes += len(pcm)
 
     def read(self, start: int, stop: int) -> bytes:
-        """Samples `start` to `stop`; those that came last, which are wanted most often, are found first.
+        """Samples `start` to `stop`; what is near to what was read last is found at once.
 
         Raises:
             IndexError: Some of them are not held.
@@ -64,19 +65,24 @@ class Tape:
             raise IndexError(f"samples {start} to {stop} are not held, only {self.start} to {self.stop}")
         if start == stop:
             return b""
-        pieces, at, begin = self._pieces, len(self._pieces), self.stop
-        while begin >= stop:
-            at -= 1
-            begin -= len(pieces[at]) // 2
-        if begin <= start:
-            return pieces[at][2 * (start - begin) : 2 * (stop - begin)]
-        parts = [pieces[at][: 2 * (stop - begin)]]
+        pieces, at, begin = self._pieces, self._at, self._begin
         while begin > start:
             at -= 1
             begin -= len(pieces[at]) // 2
-            parts.append(pieces[at])
-        parts[-1] = parts[-1][2 * (start - begin) :]
-        return b"".join(reversed(parts))
+        end = begin + len(pieces[at]) // 2
+        while end <= start:
+            at += 1
+            begin, end = end, end + len(pieces[at]) // 2
+        self._at, self._begin = at, begin
+        if stop <= end:
+            return pieces[at][2 * (start - begin) : 2 * (stop - begin)]
+        parts = [pieces[at][2 * (start - begin) :]]
+        while end < stop:
+            at += 1
+            piece = pieces[at]
+            begin, end = end, end + len(piece) // 2
+            parts.append(piece if end <= stop else piece[: 2 * (stop - begin)])
+        return b"".join(parts)
 
     def drop_before(self, position: int) -> None:
         """Forget the samples before `position`; their memory goes by pieces."""
@@ -92,6 +98,9 @@ class Tape:
         if gone:
             del self._pieces[:gone]
             self._first += freed // 2
+            self._at -= gone
+            if self._at < 0:
+                self._at, self._begin = 0, self._first
             self._held.bytes -= freed
 
     def close(self) -> None:

@@ -82,8 +82,9 @@ def two_speakers() -> tuple[Session, Session, Batcher]:
     ("said", "flush", "waits"),
     [
         ([("loud", 0.1)], False, False),
-        ([("loud", 0.25)], False, True),  # fallen behind
-        ([("quiet", 0.6)], False, True),  # the end of a segment
+        ([("loud", 0.5)], False, False),  # much at once
+        ([("quiet", 2.0), ("loud", 0.2)], False, True),  # the beginning of a segment
+        ([("quiet", 0.45), ("quiet", 0.15)], False, True),  # the end of a segment
         ([("quiet", 0.35), ("loud", 0.1)], False, True),  # the pause, once speech goes on
         ([("loud", 0.05)], True, False),  # somebody asked for the final
     ],
@@ -106,13 +107,16 @@ def test_what_nobody_waits_for_is_heard_after_what_somebody_waits_for(
     assert not other.ready and not other.put_off
 
 
-def test_who_has_fallen_behind_is_put_off_for_a_few_rounds_only() -> None:
-    behind, speaker, batcher = two_speakers()
-    behind.push(talk(("loud", 5.0)).tobytes(), 0)
+def test_who_catches_up_is_put_off_for_a_few_rounds_only() -> None:
+    _, speaker, batcher = two_speakers()
+    beginning = session_of(Partials(NullPass()), EndpointRules(silence=8_000, longest=320_000, pad=32_000))
+    beginning.push(talk(("quiet", 3.0)).tobytes(), 0)
+    play(beginning, batcher)
+    beginning.push(talk(("loud", 0.2)).tobytes(), 0)  # and two seconds before it belong to the segment
     heard = []
     for _ in range(3 * (MOST_PUT_OFF + 1)):
         speaker.push(talk(("loud", 0.1)).tobytes(), 0)
-        heard.append(batcher.round([behind, speaker]).heard)
+        heard.append(batcher.round([beginning, speaker]).heard)
     assert heard == 3 * [*MOST_PUT_OFF * [1], 2]
 
 
