@@ -49,7 +49,7 @@ def null(cores: Sequence[int], seconds: float) -> dict[str, Any]:
     contender = amira("--null", "--set", "limits.max_sessions=3000", config=None)
     with running(contender, cores) as server:
         idle = asyncio.run(_idle_bytes(server))
-        hundred = _step(server, streams=100, seconds=min(HUNDRED_S, 2 * seconds))
+        hundred = _hundred(server, seconds)
     many, many_s = {}, MANY_S if seconds >= WHOLE_S else 10 + seconds
     for partials in (False, True):  # a server of its own for each step: what one left behind is not the next one's
         steps = []
@@ -58,6 +58,10 @@ def null(cores: Sequence[int], seconds: float) -> dict[str, Any]:
                 steps.append(_step(server, streams=MANY, seconds=many_s, ramp_s=8.0, partials=partials))
         many["partials" if partials else "finals alone"] = steps
     return {"idle_bytes_per_connection": idle, "hundred": hundred, "many": many}
+
+
+def _hundred(server: Running, seconds: float) -> list[dict[str, Any]]:
+    return [_step(server, streams=100, seconds=min(HUNDRED_S, 2 * seconds)) for _ in range(AGAIN)]
 
 
 async def _idle_bytes(server: Running) -> float:
