@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 
@@ -121,30 +122,25 @@ class Batcher:
             for session in sessions:
                 session.first_pass_chunk()
             return Round(detected, detect_ns=after_ns - started_ns)
-        hearing, states, chunks, later = [], [], [], []
+        now: list[tuple[Session, Any, bytes]] = []
+        later: list[tuple[Session, Any, bytes]] = []
         for session in sessions:
             work = session.first_pass_chunk()
             if work is not None:
                 state, chunk, prompt = work
-                if not prompt and session.put_off < MOST_PUT_OFF:
-                    later.append((session, state, chunk))
-                    continue
-                hearing.append(session)
-                states.append(state)
-                chunks.append(chunk)
-        alone = len(hearing) == 1 and hearing[0].patient and self._delay.until_ns(after_ns)
+                turn = now if prompt or session.put_off >= MOST_PUT_OFF else later
+                turn.append((session, state, chunk))
+        alone = len(now) == 1 and now[0][0].patient and self._delay.until_ns(after_ns)
         if alone and not later:
             return Round(detected, detect_ns=after_ns - started_ns, waits_until_ns=alone)
-        if hearing and not alone:
+        if now and not alone:
             for session, _, _ in later:
                 session.put_off += 1
         else:
-            for session, state, chunk in later:
-                hearing.append(session)
-                states.append(state)
-                chunks.append(chunk)
-        if not hearing:
+            now += later
+        if not now:
             return Round(detected, detect_ns=after_ns - started_ns)
+        hearing, states, chunks = zip(*now, strict=True)
         try:
             partials = self._first_pass.push(states, chunks)
         except Exception as error:  # noqa: BLE001 - whatever a backend raises is for its owner to judge

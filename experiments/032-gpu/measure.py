@@ -125,11 +125,11 @@ def _server(seconds: float) -> dict[str, Any]:
     servers = {"GPU, torch-cuda@fp16": amira(*gpu), "CPU, simd-stream@int8": amira(*INT8)}
     alone = {}
     for name, contender in servers.items():
-        with running(contender, core) as server:
+        with running(contender, [core]) as server:
             before = scrape(server.url)
             one = server.step(1, 4 * seconds)
             alone[name] = {"one": one, "buckets": bars.buckets(before, scrape(server.url))}
-    return {"alone": alone, "limit_ms": LIMIT_MS, "searches": search(servers, core, seconds, LIMIT_MS, 64)}
+    return {"alone": alone, "limit_ms": LIMIT_MS, "searches": search(servers, [core], seconds, LIMIT_MS, 64)}
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class SimdStreaming(WaveformStreaming[SimdStreamState]):
     def _step(self, states: Sequence[SimdStreamState], samples: Float32, length: int) -> Float32:
         keys, values = self._keys, self._values
         if self._pool is None or len(states) == 1:
-            [worker, *_] = self._workers
+            worker = self._workers[0]
             worker.prepare(states, samples, length)
             worker.run(keys, values)
             return worker.finish(states)
