@@ -17,10 +17,11 @@ $(READY): requirements/lock.txt pyproject.toml scripts/setup.sh
 	scripts/setup.sh $(PYTHON) $(VENV)
 	touch $@
 
-models: setup ## Build the default models, assemble the starter corpus, fetch allocators and Triton.
+models: setup ## Build the default models and the starter corpus, fetch allocators and Triton, compile sessions.
 	$(AMIRA) models build
 	$(AMIRA) corpus build
 	-$(AMIRA) setup allocators  # where it cannot, the report says so
+	-$(AMIRA) setup sessions    # likewise
 	-$(AMIRA) setup triton      # likewise
 
 bench: models ## Run the default plan and write a report (about ten minutes on two cores).

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.audio.vad_stream import SpeechDetector
+from pipelines.contracts import Float32
 from pipelines.first_pass import FirstPass
 from pipelines.session import Session
 
@@ -104,7 +105,7 @@ class Batcher:
     def __init__(self, detector: SpeechDetector, first_pass: FirstPass | None) -> None:
         self._detector, self._first_pass = detector, first_pass
         self._delay = BatchDelay()
-        self._samples = np.empty(0, np.float32)
+        self._samples: Float32 = np.empty(0, np.float32)
         """Memory of `_detect`, kept: a batch of hundreds anew in each round is mapped and cleared by the kernel."""
         self._looks = LOOKS if first_pass is None else -(-first_pass.chunk_samples // detector.chunk_samples)
         """Chunks of the detector in a round: as much audio as the first pass hears, so that its batch is a full one."""

@@ -45,6 +45,11 @@ def libraries_dir() -> Path:
     return home() / "build" / "libraries"
 
 
+def sessions_dir() -> Path:
+    """Folder of the compiled session logic, one sub-folder for each form of its sources (`amira setup sessions`)."""
+    return home() / "build" / "sessions"
+
+
 def runs_dir() -> Path:
     """Folder of benchmark runs, one sub-folder each."""
     return home() / "reports" / "runs"

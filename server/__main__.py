@@ -30,8 +30,8 @@ def serve(
 
     Examples:  amira serve    amira serve --port 9000 --set limits.max_sessions=20    amira serve -c server.toml
     """
+    from pipelines import compiled
     from pipelines.streaming import NULL
-    from server.run import serve as run
     from server.settings import describe, load, parse_flag
 
     if settings:
@@ -41,7 +41,11 @@ def serve(
     flags |= {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     if null:
         flags["recognizer"] = NULL.model_dump()
-    run(load(config, flags))
+    loaded = load(config, flags)
+    compiled.use(loaded.sessions)
+    from server.run import serve as run  # imports the session logic, in the form that was chosen
+
+    run(loaded)
 
 
 def main() -> None:

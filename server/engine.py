@@ -36,6 +36,8 @@ PACE_NS, LONGEST_PACE_NS = 2.5, 4_000_000
 later. Two threads that pass the GIL to and fro for each message of thousands of streams spend more time on that than on
 the messages; a hundred streams wait for 25 microseconds. What comes from two thousand in much longer than that does
 not stay in the L2 cache until its round."""
+LATE_NS = 50_000_000
+"""A partial that its audio has waited for so long is not said where a newer one can be said in its place."""
 MAX_HEARINGS = 6
 """How often the first pass hears a segment again before its session is told that the backend is gone."""
 FIRST_PAUSE_NS = 50_000_000
@@ -111,6 +113,7 @@ class Stream:
 
 
 _NONE = object()
+Event = PartialEvent | FinalEvent
 Answer = tuple[Listener, str, tuple[Any, ...]]
 Item = tuple[str, Stream | None, Any, int]
 """What is to be done, for which stream (`None`: the end), with what, and when that came."""
@@ -138,15 +141,16 @@ class Engine:
         self._paused_until_ns = 0  # the latest of all of them
         self._waits_until_ns = 0  # for another stream's chunk; 0 if none waits
         self._answers: list[Answer] = []
+        self._unsaid: dict[Listener, tuple[Sequence[Event], bool]] = {}  # the event loop's
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread = Thread(target=self._run, name="engine", daemon=True)
+        self._worker = Thread(target=self._run, name="engine", daemon=True)
 
     # The event loop's side.
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the thread; answers go to `loop`."""
         self._loop = loop
-        self._thread.start()
+        self._worker.start()
 
     def personal(self, wishes: Wishes) -> StreamingRecognizer:
         """The recogniser for a session with wishes of its own; for any thread, and may take a second.
@@ -181,7 +185,7 @@ class Engine:
     def stop(self) -> None:
         """End the thread; for any thread but the engine's."""
         self._inbox.put([("stop", None, None, 0)])
-        self._thread.join()
+        self._worker.join()
 
     def _write(self, item: Item) -> None:
         self._letter.append(item)
@@ -402,12 +406,50 @@ class Engine:
     def _hand_over(self) -> None:
         answers, self._answers = self._answers, []
         if answers and self._loop is not None:
-            self._loop.call_soon_threadsafe(_deliver, answers)
+            self._loop.call_soon_threadsafe(self._take_over, self._loop, answers)
+
+    # The event loop's side again.
+
+    def _take_over(self, loop: asyncio.AbstractEventLoop, answers: Sequence[Answer]) -> None:
+        """What a session says is said once all that has come was taken over: a newer partial replaces a late one.
+
+        So a loop that has no time for all partials of thousands of streams says fewer of them, and the newest.
+        """
+        unsaid, late_ns = self._unsaid, perf_counter_ns() - LATE_NS
+        for listener, method, arguments in answers:
+            if method == "said":
+                if not unsaid:
+                    loop.call_soon(self._say)
+                events, finished = arguments
+                older = unsaid.get(listener)
+                unsaid[listener] = (events if older is None else _joined(older[0], events, late_ns), finished)
+            else:
+                last_words = unsaid.pop(listener, None) if method == "failed" else None
+                if last_words is not None:
+                    _tell(listener, "said", last_words)
+                _tell(listener, method, arguments)
+
+    def _say(self) -> None:
+        unsaid, self._unsaid = self._unsaid, {}
+        for listener, words in unsaid.items():
+            _tell(listener, "said", words)
 
 
-def _deliver(answers: Sequence[Answer]) -> None:
-    for listener, method, arguments in answers:
-        try:
-            getattr(listener, method)(*arguments)
-        except Exception:
-            log.exception("handing an answer to a connection failed")
+def _joined(older: Sequence[Event], newer: Sequence[Event], late_ns: int) -> Sequence[Event]:
+    """Both in order; of two partials of a segment that follow each other not the older one, if it is late."""
+    last, first = older[-1], newer[0]
+    if (
+        isinstance(last, PartialEvent)
+        and isinstance(first, PartialEvent)
+        and last.segment == first.segment
+        and last.arrived_ns < late_ns
+    ):
+        older = older[:-1]
+    return (*older, *newer)
+
+
+def _tell(listener: Listener, method: str, arguments: tuple[Any, ...]) -> None:
+    try:
+        getattr(listener, method)(*arguments)
+    except Exception:
+        log.exception("handing an answer to a connection failed")

@@ -7,6 +7,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from pipelines import compiled
 from server.messages import Closing, Error, Final, Partial, Ready, ServerMessage
 from server.tally import Counts, Distributions
 
@@ -78,6 +79,8 @@ class Metrics:
         self.breaker = Gauge(
             "breaker_state", "Circuit breaker of the backend: 0 closed, 1 half-open, 2 open", registry=registry
         )
+        self.compiled = Gauge("sessions_compiled", "Whether the session logic runs compiled", registry=registry)
+        self.compiled.set(compiled.active())
         self.ready = Gauge("ready", "Whether new sessions are taken", registry=registry)
         for collector in (self.messages, self.latency_s, self.inference_s, self.batch):
             registry.register(collector)

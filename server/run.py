@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import uvicorn
 import uvloop
 
+from pipelines import compiled
 from pipelines.errors import AmiraError
 from pipelines.paths import models_dir
 from pipelines.streaming import StreamingRecognizer, open_streaming
@@ -63,6 +64,7 @@ def serve(settings: Settings) -> None:
     """
     logs.set_up(settings.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    _say_form(settings.sessions)
     listener = _bind(settings)
     try:
         with open_streaming(settings.recognizer, settings.models_dir or models_dir()) as recognizer:
@@ -71,6 +73,14 @@ def serve(settings: Settings) -> None:
                 runner.run(_serve(settings, recognizer, listener))
     finally:
         listener.close()
+
+
+def _say_form(wanted: str) -> None:
+    found = None if compiled.active() else compiled.problem()
+    if found is not None and wanted == "auto":
+        log.info("sessions run interpreted: %s. %s", found.reason, found.remedy)
+    else:
+        log.info("sessions run %s", "compiled" if compiled.active() else "interpreted")
 
 
 def _spare_the_collector() -> None:

@@ -16,6 +16,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from pipelines import compiled
 from pipelines.errors import AmiraError
 from pipelines.streaming import StreamingConfig
 
@@ -68,6 +69,11 @@ class Settings(BaseSettings):
     languages: tuple[str, ...] = ("en",)
     grace_ms: int = Field(default=10_000, ge=0, description="Time that sessions have to finish at shutdown.")
     workers: int = Field(default=1, ge=1, le=64, description="Threads that settle segments.")
+    sessions: str = Field(
+        default="auto",
+        pattern=f"^({'|'.join(compiled.FORMS)})$",
+        description=f"Form of the session logic; auto: compiled where `{compiled.SETUP}` has made it so.",
+    )
     round_streams: int = Field(
         default=256,
         ge=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from pipelines import compiled
 from server.gateway import Gateway
 
 _PAGE = """<!doctype html>
@@ -37,6 +38,7 @@ def status_page(gateway: Gateway, seconds: float) -> str:
         "State": state,
         "Model": gateway.model,
         "Sessions": f"{gateway.session_count} of {limit}",
+        "Session logic": "compiled" if compiled.active() else "interpreted",
         "Connections": str(gateway.connection_count),
         "Segments waiting": str(gateway.lane.depth),
         "Up for": f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}",

@@ -25,6 +25,8 @@ from amira_client.messages import Closing, Error, Final, Finish, Partial, Ready,
 from harness.load.spec import SAMPLE_RATE, Job
 
 FINISH_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 30.0
+"""A session that has not begun so long after it was due never does."""
 TURN_NS = 200_000
 """After so much sending what has come is read."""
 PARTIAL, FINAL = 0, 1
@@ -186,7 +188,14 @@ class Stream:
                 session.sent = session.chunks
                 break
             if connection is None or (not session.ready and not self.slow):
-                return  # not connected yet: the audio waits and its latency grows, as it would for a speaker
+                # Not connected yet: the audio waits and its latency grows, as it would for a speaker.
+                if connection is not None and connection.closed.is_set():
+                    session.end("lost")
+                elif now_ns - self.due_ns(session.first_chunk) > READY_TIMEOUT_S * 1e9:
+                    session.end("unready")
+                else:
+                    return
+                continue
             if session.sent == session.vanish_at:
                 connection.abort()
                 session.end("vanished")

@@ -75,7 +75,9 @@ class Tape:
             begin, end = end, end + len(pieces[at]) // 2
         self._at, self._begin = at, begin
         if stop <= end:
-            return pieces[at][2 * (start - begin) : 2 * (stop - begin)]
+            piece = pieces[at]
+            whole = start == begin and stop == end  # compiled, a slice of all of it would be a copy
+            return piece if whole else piece[2 * (start - begin) : 2 * (stop - begin)]
         parts = [pieces[at][2 * (start - begin) :]]
         while end < stop:
             at += 1

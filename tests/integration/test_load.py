@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter_ns
 
 import pytest
+import websockets
 from typer.testing import CliRunner
+from websockets.typing import Subprotocol
 
+from amira_client.connection import SUBPROTOCOL
 from harness.cli import cli
 from harness.corpus import Corpus, load_corpus
+from harness.load import worker
 from harness.load.run import find_load, run_load
-from harness.load.spec import LoadSpec
+from harness.load.spec import Job, LoadSpec
 from harness.load.summary import summarise
 from pipelines.errors import AmiraError
 from tests.fakes.serving import Server, serving
@@ -80,6 +86,37 @@ def test_what_a_server_refuses_is_an_error(corpus: Corpus) -> None:
     [step] = summarise(folder)["steps"]
     assert step["outcomes"] == {"finished": 2, "at_capacity": 2}
     assert step["errors"] == 2
+
+
+@pytest.mark.parametrize(("hangs_up", "outcome"), [(True, "lost"), (False, "unready")])
+def test_a_server_that_never_says_ready_is_not_waited_for(
+    hangs_up: bool, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "READY_TIMEOUT_S", 0.2)
+    audio = tmp_path / "audio.raw"
+    audio.write_bytes(bytes(32_000))
+
+    async def answer(socket: websockets.ServerConnection) -> None:
+        await socket.recv()
+        if not hangs_up:
+            await socket.wait_closed()
+
+    async def play() -> worker.Sink:
+        async with websockets.serve(answer, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            spec = LoadSpec(streams=2, seconds=1)
+            job = Job(
+                url=f"ws://127.0.0.1:{port}", token=None, spec=spec, streams=[0, 1], offsets=[0, 0],
+                audio=str(audio), output=str(tmp_path), start_ns=perf_counter_ns(),
+            )  # fmt: skip
+            sink = worker.Sink()
+            async with asyncio.timeout(20):
+                await worker.run(job, sink)
+            return sink
+
+    sink = asyncio.run(play())
+    assert [session["outcome"] for session in sink.sessions] == [outcome] * 2
+    assert sink.sends == []
 
 
 def test_a_stored_run_is_shown_again(server: Server, corpus: Corpus) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -14,6 +15,7 @@ import websockets
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from pipelines import compiled
 from tests.fakes.golden import FOLDER, Conversation, assert_same, conversations
 from tests.fakes.serving import Server, serving
 
@@ -24,10 +26,15 @@ SCHEMAS = {
 START = json.dumps({"type": "start", "sample_rate": 16_000})
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["compiled", "interpreted"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One of each form of the session logic."""
+    if request.param == "compiled" and (problem := compiled.problem()) is not None:
+        pytest.skip(f"{problem.reason}. {problem.remedy}")
     limits = ("limits.max_sessions=20", "limits.start_timeout_ms=1500", "limits.max_message_bytes=40000")
-    with serving("--null", *(part for limit in limits for part in ("--set", limit))) as running:
+    sets = (f"sessions={request.param}", *limits)
+    with serving("--null", *(part for name in sets for part in ("--set", name))) as running:
+        assert running.messages()[0] == f"sessions run {request.param}"
         yield running
 
 
@@ -245,12 +252,23 @@ def test_one_session_too_many(server: Server) -> None:
     asyncio.run(play())
 
 
+def test_newcomers_have_many_ways_in(server: Server) -> None:
+    """libuv accepts one connection a turn of its loop and descriptor of the listener."""
+    table = Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]
+    [listener] = [row[9] for row in map(str.split, table) if row[3] == "0A" and int(row[1][-4:], 16) == server.port]
+    opened = [entry.readlink().name for entry in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+    assert opened.count(f"socket:[{listener}]") > 10
+
+
 def test_health_metrics_and_status(server: Server) -> None:
     assert server.get("/healthz") == (200, "ok\n")
     assert server.get("/readyz") == (200, "ready\n")
     code, page = server.get("/")
     assert code == 200
     assert "ready" in page
+    form = "compiled" if server.metric("sessions_compiled") else "interpreted"
+    assert server.messages()[0] == f"sessions run {form}"
+    assert f"<td>{form}</td>" in page
     _, metrics = server.get("/metrics")
     for name in (
         "request_latency_seconds",
