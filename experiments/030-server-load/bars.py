@@ -22,6 +22,13 @@ from harness.metrics.wer import corpus_wer, count_errors
 
 IDLE = 1_000
 MANY, MANY_S = 2_000, 18.0
+SETS = ("--set", "limits.max_sessions=3000")
+FORMS_OF_MANY = {
+    "finals alone": ("compiled", False),
+    "partials": ("compiled", True),
+    "finals alone, interpreted": ("interpreted", False),
+}
+"""The session logic's form, and whether partials are asked for."""
 HUNDRED_S = 16.0
 """Shorter than the longest segment: where one is cut within speech, what is behind the cut is heard once more."""
 ALONE_S, FULL_S = 60.0, 64.0
@@ -46,17 +53,18 @@ def _step(server: Running, **spec: Any) -> dict[str, Any]:
 
 def null(cores: Sequence[int], seconds: float) -> dict[str, Any]:
     """The server that recognises nothing: what is left is its own."""
-    contender = amira("--null", "--set", "limits.max_sessions=3000", config=None)
+    contender = amira("--null", *SETS, config=None)
     with running(contender, cores) as server:
         idle = asyncio.run(_idle_bytes(server))
         hundred = _hundred(server, seconds)
-    many, many_s = {}, MANY_S if seconds >= WHOLE_S else 10 + seconds
-    for partials in (False, True):  # a server of its own for each step: what one left behind is not the next one's
-        steps = []
-        for _ in range(AGAIN):
-            with running(contender, cores) as server:
-                steps.append(_step(server, streams=MANY, seconds=many_s, ramp_s=8.0, partials=partials))
-        many["partials" if partials else "finals alone"] = steps
+    many_s = MANY_S if seconds >= WHOLE_S else 10 + seconds
+    many: dict[str, list[dict[str, Any]]] = {name: [] for name in FORMS_OF_MANY}
+    for _ in range(AGAIN):
+        for name, (form, partials) in FORMS_OF_MANY.items():
+            many_sessions = amira("--null", *SETS, "--set", f"sessions={form}", config=None)
+            # A server of its own for each step: what one left behind is not the next one's.
+            with running(many_sessions, cores) as server:
+                many[name].append(_step(server, streams=MANY, seconds=many_s, ramp_s=8.0, partials=partials))
     return {"idle_bytes_per_connection": idle, "hundred": hundred, "many": many}
 
 

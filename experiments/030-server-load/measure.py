@@ -7,9 +7,8 @@
 
 Each section goes into `result.json` when it is done, and its table into the README.
 
-Servers have the first core, those of section `both` the second, too; clients have the second. For sherpa-onnx:
-`python -m venv build/sherpa` and
-`build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1`.
+Servers have the first core, those of sections `both` and `both-real` the second, too; clients have the second. For
+sherpa-onnx: `python -m venv build/sherpa` and `build/sherpa/bin/pip install sherpa-onnx-bin==2.0.1`.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ from contenders import (
 
 from harness.documents import filled_in
 from harness.fingerprint import fingerprint
+from pipelines import compiled
 from pipelines.paths import models_dir
 
 RESULT, README = (Path(__file__).with_name(name) for name in ("result.json", "README.md"))
@@ -49,7 +49,7 @@ OURS = {"AMIRA, FP32": (), "AMIRA, INT8": INT8}
 LIMIT_MS = 300.0
 FINENESS = 1.03
 """The search ends when the smallest number of streams that was too many is at most so much above the largest fine."""
-SECTIONS = ("null", "rivals", "legacy", "real", "both")
+SECTIONS = ("null", "rivals", "legacy", "real", "both", "both-real")
 
 
 def main() -> None:
@@ -76,17 +76,14 @@ def measure(sections: list[str], seconds: float, output: Path) -> None:
     os.sched_setaffinity(0, {cores[-1]})
     result = json.loads(output.read_text("utf-8")) if output.is_file() else {}
     result["fingerprint"] = fingerprint(models_dir(), [MODEL])
+    compiled.build(print)  # the form that servers take by themselves
     run: dict[str, Callable[[], dict[str, Any]]] = {
         "null": lambda: bars.null(cores, seconds),
         "rivals": lambda: rivals(cores, seconds),
         "legacy": lambda: legacy(cores, seconds),
-        "real": lambda: {
-            "by": {
-                name: bars.real(amira(*changed), cores, seconds, result["rivals"]["searches"][name]["streams"])
-                for name, changed in OURS.items()
-            }
-        },
+        "real": lambda: real(cores, seconds, result["rivals"], 1),
         "both": lambda: both(cores[:2], seconds),
+        "both-real": lambda: real(cores[:2], seconds, result["both"], 2),
     }
     for section in sections:
         result[section] = {"seconds": seconds, **run[section]()}
@@ -142,10 +139,7 @@ def search(
 
 def rivals(cores: Sequence[int], seconds: float) -> dict[str, Any]:
     """The streaming model in our server and in sherpa-onnx's, on one core."""
-    six = "recognizer.first.options.acoustic.chunk_frames=6"
-    contenders = {name: amira(*changed) for name, changed in OURS.items()}
-    contenders |= {f"{name}, steps of 144 ms": amira(*changed, "--set", six) for name, changed in OURS.items()}
-    contenders |= {
+    contenders = ours(1) | {
         "AMIRA, FP32, by ONNX Runtime": amira(*ONNX_RUNTIME),
         "AMIRA, INT8, by ONNX Runtime": amira(*INT8_ONNX_RUNTIME),
     }
@@ -154,11 +148,26 @@ def rivals(cores: Sequence[int], seconds: float) -> dict[str, Any]:
 
 
 def both(cores: Sequence[int], seconds: float) -> dict[str, Any]:
-    """The same two on two cores, which they share with the clients, and at 70 % and all of what ours take there."""
-    ours = {name: amira(*changed, cores=len(cores)) for name, changed in OURS.items()}
-    found = search(ours | theirs(len(cores)), cores, seconds, LIMIT_MS, 16)
-    by = {name: bars.real(each, cores, seconds, found[name]["streams"]) for name, each in ours.items()}
-    return {"unavailable": _unavailable(), "searches": found, "by": by}
+    """The same two on two cores, which they share with the clients."""
+    contenders = ours(len(cores)) | theirs(len(cores))
+    return {"unavailable": _unavailable(), "searches": search(contenders, cores, seconds, LIMIT_MS, 16)}
+
+
+def real(cores: Sequence[int], seconds: float, found: dict[str, Any], use: int) -> dict[str, Any]:
+    """One stream of ours, 70 % and all of what they took on so many cores."""
+    takes = {name: found["searches"][name]["streams"] for name in OURS}
+    return {
+        "by": {
+            name: bars.real(amira(*changed, cores=use), cores, seconds, takes[name]) for name, changed in OURS.items()
+        }
+    }
+
+
+def ours(cores: int) -> dict[str, Contender]:
+    """Our server, with steps as trained and as long as sherpa-onnx's."""
+    six = ("--set", "recognizer.first.options.acoustic.chunk_frames=6")
+    trained = {name: amira(*changed, cores=cores) for name, changed in OURS.items()}
+    return trained | {f"{name}, steps of 144 ms": amira(*changed, *six, cores=cores) for name, changed in OURS.items()}
 
 
 def theirs(cores: int) -> dict[str, Contender]:
@@ -179,13 +188,13 @@ def legacy(cores: Sequence[int], seconds: float) -> dict[str, Any]:
         one = server.step(1, max(seconds, 2 * legacy_client.UTTERANCE_S))
         errors = legacy_client.wer(server.port)
     room = ("--set", "limits.max_ahead_ms=60000", "--set", "limits.max_sessions=500")
-    ours = {
+    configurations = {
         "partials by the streaming model": amira(*room, *INT8, "--set", "recognizer.finals=second-pass", finals=True),
         "default": amira(*room, config=None, finals=True),
     }
     long = min(30.0, max(seconds, 5 * one["p99"] / 1_000))  # a queue that only grows must not stay below the limit
-    found = search(ours, cores, long, one["p99"], 8)
-    for name, contender in ours.items():
+    found = search(configurations, cores, long, one["p99"], 8)
+    for name, contender in configurations.items():
         with running(contender, cores) as server:
             found[name]["wer"] = bars.word_errors(bars.texts(server))
     return {"legacy": one, "legacy_wer": errors, "step_s": long, "ours": found}

@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from amira_client import AsyncClient, Final
 from pipelines.debian import UnobtainableError, download, unpack
-from tests.fakes.serving import Server, free_port, serving
+from tests.fakes.serving import ROOT, Server, free_port, serving
 from tests.fakes.world import wait_for
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -134,6 +134,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if subprocess.run([program, "--version"], capture_output=True, check=False).returncode:
         pytest.skip("Debian's Prometheus does not run here")
     return program
+
+
+@pytest.mark.parametrize(("kind", "file"), [("config", "prometheus.yml"), ("rules", "alerts.yml")])
+def test_prometheus_takes_our_configuration(prometheus: Path, kind: str, file: str) -> None:
+    command = [prometheus.with_name("promtool"), "check", kind, file]
+    done = subprocess.run(command, cwd=ROOT / "deploy" / "prometheus", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_prometheus_scrapes_it(prometheus: Path, tmp_path: Path) -> None:

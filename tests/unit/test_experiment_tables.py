@@ -64,7 +64,7 @@ def test_the_tables_of_the_server_under_load_say_what_the_stored_result_says() -
     stored = json.loads(result.read_text("utf-8")) if result.is_file() else {}
     tables = load("030-server-load/tables.py").all_tables(stored)
     text = (folder / "README.md").read_text("utf-8")
-    assert set(tables) == {"null", "real", "rivals", "legacy", "both"}
+    assert set(tables) == {"null", "real", "rivals", "legacy", "both", "both-real"}
     assert filled_in(text, tables) == text, f"run: .venv/bin/python {folder / 'measure.py'} --show"
 
 
