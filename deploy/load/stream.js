@@ -4,6 +4,7 @@
 //
 // WAV: mono PCM16, any rate from 8 to 48 kHz. STREAMS: at once, after a ramp of RAMP (30s), held for HOLD (2m).
 // TOKEN: a bearer token, where the server wants one. `amira load` does the same from Python, with word error rates.
+// Wants a k6 that has k6/websockets, of 2026; an older one calls that module k6/experimental/websockets.
 
 import exec from "k6/execution";
 import { Counter, Rate, Trend } from "k6/metrics";

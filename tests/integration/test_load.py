@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
 
+import numpy as np
 import pytest
+import soundfile
 import websockets
 from typer.testing import CliRunner
 from websockets.typing import Subprotocol
@@ -21,7 +25,7 @@ from harness.load.run import find_load, run_load
 from harness.load.spec import Job, LoadSpec
 from harness.load.summary import summarise
 from pipelines.errors import AmiraError
-from tests.fakes.serving import Server, serving
+from tests.fakes.serving import ROOT, Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +137,28 @@ def test_errors_say_what_to_do(corpus: Corpus) -> None:
         run_load("ws://127.0.0.1:1", [LoadSpec(streams=1)], corpus, quiet)
     with pytest.raises(AmiraError, match="amira load URL"):
         find_load("no-such-run")
+
+
+def test_k6_runs_the_script(tmp_path: Path) -> None:
+    k6 = shutil.which("k6")
+    if k6 is None:
+        pytest.skip("no k6 on the PATH; it comes from its makers alone, as a program")
+    wav, summary = tmp_path / "tone.wav", tmp_path / "summary.json"
+    samples = (8_000 * np.sin(np.arange(12_000) / 10)).astype(np.int16)
+    soundfile.write(wav, samples, 16_000, subtype="PCM_16")
+    options = {"WAV": str(wav), "STREAMS": "2", "RAMP": "1s", "HOLD": "1s"}
+    with serving("--null") as server:
+        told = [part for name, value in {**options, "URL": server.url}.items() for part in ("-e", f"{name}={value}")]
+        command = [k6, "run", "--quiet", "--no-usage-report", f"--summary-export={summary}", *told]
+        done = subprocess.run(
+            [*command, ROOT / "deploy" / "load" / "stream.js"], capture_output=True, text=True, timeout=90, check=False
+        )
+        if "unknown module: k6/websockets" in done.stderr:
+            pytest.skip("this k6 is older than its module k6/websockets")
+        assert done.returncode == 0, done.stdout + done.stderr  # the thresholds were kept
+        sessions = server.metric('sessions_total{outcome="finished"}')
+        assert server.metric("audio_seconds_total") == pytest.approx(0.75 * sessions)
+    metrics = json.loads(summary.read_text("utf-8"))["metrics"]
+    assert metrics["amira_finished"]["passes"] == sessions >= 2
+    assert metrics["amira_finished"]["fails"] == 0
+    assert "amira_errors" not in metrics
