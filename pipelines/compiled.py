@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
+from pipelines import debian
 from pipelines.errors import AmiraError
 from pipelines.paths import sessions_dir
 from pipelines.registry import Unavailable
@@ -131,7 +132,7 @@ def build(progress: Callable[[str], None], force: bool = False) -> Path:
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise AmiraError(
-                f"sessions cannot be compiled: {_last_words(done)}. It takes a C compiler and Python's headers "
+                f"sessions cannot be compiled: {debian.last_words(done)}. It takes a C compiler and Python's headers "
                 f"(Debian and Ubuntu: apt-get install gcc libc6-dev python3-dev), then: {SETUP}"
             )
         for old in (path for path in sessions_dir().iterdir() if path != Path(scratch)):
@@ -149,9 +150,3 @@ def _files(at: Path) -> dict[str, Path]:
     suffix = EXTENSION_SUFFIXES[0]
     files = {name: at.joinpath(*name.split(".")[:-1], name.rpartition(".")[2] + suffix) for name in MODULES}
     return {f"{GROUP}__mypyc": at / f"{GROUP}__mypyc{suffix}"} | files
-
-
-def _last_words(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    told = [line for line in lines if "error" in line.lower()] or lines or [f"it ended with {done.returncode}"]
-    return told[-1].strip().rstrip(".")

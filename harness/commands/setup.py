@@ -36,8 +36,8 @@ def sessions(
 ) -> None:
     """Compile the server's session logic in build/sessions: half a minute, takes a C compiler.
 
-    The server then takes a third less CPU for each message; without it the same source runs interpreted. Compile again
-    after a change of the sources: what was made of others is not used. A second call finds it and does nothing.
+    The server then takes less CPU for each message; without it the same source runs interpreted. Compile again after a
+    change of the sources: what was made of others is not used. A second call finds it and does nothing.
     """
     from pipelines.compiled import build
 
