@@ -126,6 +126,7 @@ def build(progress: Callable[[str], None], force: bool = False) -> Path:
         command = [
             sys.executable,
             str(_COMPILE),
+            GROUP,
             str(made),
             *(str(_source(name).relative_to(_ROOT)) for name in MODULES),
         ]
