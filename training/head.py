@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,25 @@ class Features:
                     _say(f"encoder: {done:.2f} hours in {time.monotonic() - began:.0f} s")
 
 
+class Known(Protocol):
+    """Knows the features of utterances."""
+
+    def of(self, utterance: Utterance) -> npt.NDArray[np.float16]:
+        """Those of one utterance."""
+        ...
+
+
+class Together:
+    """The features of several corpora, no two of which have a name and an id in common."""
+
+    def __init__(self, parts: Sequence[tuple[Speech, Features]]) -> None:
+        self._of = {(each.corpus, each.id): features for speech, features in parts for each in speech.utterances}
+
+    def of(self, utterance: Utterance) -> npt.NDArray[np.float16]:
+        """Those of one utterance."""
+        return self._of[utterance.corpus, utterance.id].of(utterance)
+
+
 class Head(nn.Module):
     """(batch, frames, layers * 416) to logits."""
 
@@ -118,7 +137,7 @@ class Head(nn.Module):
         return self.units(self.norms[2](x))
 
 
-def batch_of(features: Features, group: Sequence[Utterance]) -> tuple[Tensor, Tensor, Tensor]:
+def batch_of(features: Known, group: Sequence[Utterance]) -> tuple[Tensor, Tensor, Tensor]:
     """Features (batch, frames, layers * 416) as float32, their frames, and which are real."""
     found = [features.of(utterance) for utterance in group]
     frames = torch.tensor([len(each) for each in found])
@@ -134,10 +153,10 @@ def rate(step: int, steps: int) -> float:
 
 
 def train(
-    speech: Speech,
-    features: Features,
-    dev: Speech,
-    dev_features: Features,
+    utterances: Sequence[Utterance],
+    features: Known,
+    dev: Sequence[Utterance],
+    dev_features: Known,
     folder: Path,
     seed: int,
     steps: int = STEPS,
@@ -150,11 +169,11 @@ def train(
     head, average = Head(len(units.labels)), Head(len(units.labels))
     average.load_state_dict(head.state_dict())
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True)
-    utterances = spread(dev.utterances, DEV_EACH)
+    hours = round(sum(each.samples for each in utterances) / SAMPLE_RATE / 3600, 2)
     folder.mkdir(parents=True, exist_ok=True)
     begun = _resumed(folder / CHECKPOINT, head, average, optimizer)
     losses: list[float] = []
-    for step, group in enumerate(itertools.islice(_groups(speech, seed), until or steps)):
+    for step, group in enumerate(itertools.islice(_groups(utterances, seed), until or steps)):
         if step < begun:
             continue
         torch.manual_seed(seed * 1_000_003 + step)  # chance depends on the step alone
@@ -173,8 +192,8 @@ def train(
         losses.append(float(loss.detach()))
         if (step + 1) % every:
             continue
-        rates = error_rates(_texts(average, units, dev_features, utterances), utterances)
-        entry = {"step": step + 1, "ctc": round(float(np.mean(losses)), 4), "hours": round(speech.hours, 2)}
+        rates = error_rates(_texts(average, units, dev_features, dev), dev)
+        entry = {"step": step + 1, "ctc": round(float(np.mean(losses)), 4), "hours": hours}
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry | {"wer": rates}) + "\n")
         _say(json.dumps(entry | {"wer": rates}))
@@ -197,13 +216,13 @@ def _resumed(path: Path, head: Head, average: Head, optimizer: torch.optim.Optim
     return int(saved["step"])
 
 
-def _groups(speech: Speech, seed: int) -> Iterator[list[Utterance]]:
+def _groups(utterances: Sequence[Utterance], seed: int) -> Iterator[list[Utterance]]:
     """The batches of all epochs."""
     for epoch in itertools.count():
-        yield from batches(speech.utterances, BATCH_S * SAMPLE_RATE, np.random.default_rng((seed, epoch)))
+        yield from batches(utterances, BATCH_S * SAMPLE_RATE, np.random.default_rng((seed, epoch)))
 
 
-def _texts(head: Head, units: CharacterUnits, features: Features, utterances: Sequence[Utterance]) -> dict[str, str]:
+def _texts(head: Head, units: CharacterUnits, features: Known, utterances: Sequence[Utterance]) -> dict[str, str]:
     head.eval()
     texts = {}
     with torch.inference_mode():
@@ -221,18 +240,21 @@ def _say(text: str) -> None:
 def main(
     folder: Annotated[Path, typer.Option(help="Log and checkpoint; an unfinished training is resumed.")],
     cache: Annotated[Path, typer.Option(help="Decoded speech and the encoder's outputs (6 GB for 12 hours).")],
-    hours: Annotated[float, typer.Option(min=0.0, help="Learn from a random part of so many hours; 0: all.")] = 0.0,
-    corpus: Annotated[str, typer.Option(help="What it learns from.")] = "shared:train",
+    hours: Annotated[float, typer.Option(min=0.0, help="So many hours of each corpus, by chance; 0: all.")] = 0.0,
+    corpus: Annotated[list[str] | None, typer.Option(help="To learn from, any number; without: shared:train.")] = None,
     dev: Annotated[str, typer.Option(help="What it is measured on.")] = "shared:dev",
+    steps: Annotated[int, typer.Option(min=1, help="Of training.")] = STEPS,
     threads: Annotated[int, typer.Option(min=1, help="Of PyTorch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the part, the weights and the batches.")] = 1,
 ) -> None:
     """Train a CTC head on the encoder as the package has it."""
     torch.set_num_threads(threads)
-    speech, heard = load_speech(corpus, cache), load_speech(dev, cache)
-    features = Features(speech, speech.utterances, cache)
-    dev_features = Features(heard, spread(heard.utterances, DEV_EACH), cache)
-    train(speech.part(hours, seed) if hours else speech, features, heard, dev_features, folder, seed)
+    parts = [load_speech(name, cache) for name in corpus or ["shared:train"]]
+    heard = load_speech(dev, cache)
+    features = Together([(speech, Features(speech, speech.utterances, cache)) for speech in parts])
+    measured = spread(heard.utterances, DEV_EACH)
+    learned = [each for speech in parts for each in (speech.part(hours, seed) if hours else speech).utterances]
+    train(learned, features, measured, Features(heard, measured, cache), folder, seed, steps)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pipelines.models.moonshine import WIDTH  # noqa: E402
 from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
-from training.head import LAYERS, Features, Head, batch_of, rate, train  # noqa: E402
+from training.head import LAYERS, Features, Head, Together, batch_of, rate, train  # noqa: E402
 from training.network import Network  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
 
@@ -65,10 +66,10 @@ def test_a_clip_beside_a_longer_one_is_the_clip_alone(speech: Speech, tmp_path: 
 
 @pytest.mark.models
 def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_path: Path) -> None:
-    features = Features(speech, speech.utterances, tmp_path / "cache")
+    features, said = Features(speech, speech.utterances, tmp_path / "cache"), speech.utterances
     for name, stops in (("whole", [40]), ("parts", [20, 40])):
         for until in stops:
-            train(speech, features, speech, features, tmp_path / name, 1, steps=40, every=20, until=until)
+            train(said, features, said, features, tmp_path / name, 1, steps=40, every=20, until=until)
     whole, parts = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))
     for name, value in whole["average"].items():
         torch.testing.assert_close(value, parts["average"][name], rtol=0, atol=1e-6)
@@ -77,6 +78,16 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_p
     assert log[1]["ctc"] < log[0]["ctc"]  # it learns what is always said
     assert set(log[1]["wer"]) == {"noise", "noise empty"}
     assert log[1]["hours"] == round(speech.hours, 2)
+
+
+@pytest.mark.models
+def test_corpora_together_know_each_clip_by_its_corpus(speech: Speech, tmp_path: Path) -> None:
+    other = Speech(speech.pcm, [replace(each, corpus="other") for each in speech.utterances[::-1]])
+    parts = [(each, Features(each, each.utterances, tmp_path / "cache")) for each in (speech, other)]
+    together = Together(parts)
+    for part, features in parts:
+        for each in part.utterances:
+            assert np.array_equal(together.of(each), features.of(each))
 
 
 def test_the_rate_rises_and_falls_to_zero() -> None:
