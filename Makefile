@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 AMIRA := $(VENV)/bin/amira
 READY := $(VENV)/.ready
+WORKERS ?= 2
 
 .PHONY: help setup models bench serve gate performance notebooks test lint k2 gpu browser typescript lock clean
 
@@ -57,8 +58,9 @@ browser:
 typescript:
 	scripts/typescript.sh
 
+# Two at once, a file each, in the order of the folders.
 test: lint models browser typescript ## Run every check and test.
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lock: ## Resolve the dependencies anew into requirements/lock.txt (needs uv).
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
