@@ -46,7 +46,7 @@ PRUNE = 3e-8
 AT_ONCE = 64
 """Sentences between two reports."""
 TIMEOUT_S = 60
-"""For a sentence, which takes a second."""
+"""For one sentence."""
 _WORD = re.compile(r"[a-z]+('[a-z]+)?")
 
 
@@ -191,7 +191,6 @@ def build(sentences: Sentences, flite: Flite, target: Path, hours: float, seed: 
                 manifest.write(json.dumps(line | {"corpus": target.name}) + "\n")
                 said += float(line["duration_s"])
             _say(f"{said / 3600:.2f} of {hours:g} hours in {time.monotonic() - began:.0f} s")
-    shutil.rmtree(target, ignore_errors=True)
     part.replace(target)
 
 
@@ -206,9 +205,12 @@ def main(
     workers: Annotated[int, typer.Option(min=1, help="Sentences at once.")] = 2,
 ) -> None:
     """Make a corpus of synthetic speech (fetches Flite, 13 MB, and the English trigram)."""
+    target = paths.corpora_dir() / name
+    if target.exists():
+        raise typer.BadParameter(f"there is a corpus '{name}' already: remove {target}, or give another name.")
     model = language.english(paths.languages_dir(), _say, PRUNE)
     flite = Flite(paths.libraries_dir() / "flite")
-    build(Sentences(model), flite, paths.corpora_dir() / name, hours, seed, workers)
+    build(Sentences(model), flite, target, hours, seed, workers)
 
 
 if __name__ == "__main__":

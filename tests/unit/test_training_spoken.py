@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 
 from harness.corpus.load import load_corpus
 from pipelines import debian
 from pipelines.errors import AmiraError
-from training.spoken import LONGEST, VOICES, Flite, Sentences, build, rows
+from training.spoken import LONGEST, VOICES, Flite, Sentences, build, main, rows
 
 MODEL = r"""
 \data\
@@ -101,3 +102,10 @@ def test_every_voice_is_there_and_none_is_another(flite: Flite, tmp_path: Path) 
     for voice in (*VOICES, "nobody"):
         flite.say("good morning", voice, 1.0, tmp_path / f"{voice}.wav")
     assert len({(tmp_path / f"{voice}.wav").read_bytes() for voice in (*VOICES, "nobody")}) == len(VOICES) + 1
+
+
+def test_a_corpus_that_is_there_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr("pipelines.paths.corpora_dir", lambda: tmp_path)
+    with pytest.raises(typer.BadParameter, match="there is a corpus 'mine' already"):
+        main(name="mine")
