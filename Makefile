@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 AMIRA := $(VENV)/bin/amira
 READY := $(VENV)/.ready
-WORKERS ?= 0
+WORKERS ?= 2
 
 .PHONY: help setup models bench serve gate performance notebooks test lint k2 gpu browser typescript lock clean
 
@@ -58,7 +58,7 @@ browser:
 typescript:
 	scripts/typescript.sh
 
-# `make test WORKERS=2`: two files at a time, in the order of the folders.
+# WORKERS=2: two files at a time, in the order of the folders; 0: one after the other, which is easier to debug.
 test: lint models browser typescript ## Run every check and test.
 	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def load_speech(corpus: str, cache: Path) -> Speech:
     if not index.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         rows, position = [], 0
-        part = audio.with_suffix(".part")
+        part, index_part = (path.with_suffix(f"{path.suffix}.{os.getpid()}") for path in (audio, index))
         with part.open("wb") as file:
             for clip in clips:
                 pcm = clip.pcm16()
@@ -97,8 +98,9 @@ def load_speech(corpus: str, cache: Path) -> Speech:
                 row = {"id": clip.id, "corpus": clip.corpus, "text": normalise(clip.text or ""), "age": clip.age}
                 rows.append({**row, "start": position, "samples": len(pcm) // 2})
                 position += len(pcm) // 2
-        part.replace(audio)
-        index.write_text(json.dumps(rows), "utf-8")
+        index_part.write_text(json.dumps(rows), "utf-8")
+        part.replace(audio)  # two trainings that begin together each write their own, and the same
+        index_part.replace(index)
     utterances = [Utterance(**row) for row in json.loads(index.read_text("utf-8"))]
     return Speech(np.memmap(audio, np.int16, "r"), utterances)
 

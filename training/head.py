@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.models.moonshine import WIDTH
+from pipelines.models.source import ENCODER
 from training.config import Augmentation, Model
 from training.data import Speech, Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, padded, spread
@@ -60,11 +62,11 @@ class Features:
         self.frames = [int(stem_frames(torch.tensor(utterance.samples))) for utterance in utterances]
         self._starts = dict(zip((each.id for each in utterances), np.cumsum([0, *self.frames]).tolist(), strict=False))
         self._counts = dict(zip((each.id for each in utterances), self.frames, strict=True))
-        said = repr([(each.id, each.samples) for each in utterances]) + repr(LAYERS)
+        said = repr([(each.id, each.samples) for each in utterances]) + repr(LAYERS) + ENCODER.sha256
         path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.features"
         shape = sum(self.frames), len(LAYERS) * WIDTH
         if not path.is_file():
-            part = path.with_suffix(".part")
+            part = path.with_suffix(f"{path.suffix}.{os.getpid()}")
             self._extract(speech, utterances, np.memmap(part, np.float16, "w+", shape=shape))
             part.replace(path)
         self._values = np.memmap(path, np.float16, "r", shape=shape)

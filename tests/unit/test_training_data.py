@@ -1,6 +1,8 @@
 """The parts of training that need no PyTorch."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +67,26 @@ def test_speech_is_decoded_once_and_parts_have_the_wanted_length(tmp_path) -> No
     part = speech.part(10 / 3600, seed=1)
     assert 10 <= part.hours * 3600 < 13
     assert isinstance(part, Speech)
+
+
+def test_another_training_that_decodes_the_same_meanwhile_does_no_harm(tmp_path, monkeypatch) -> None:
+    import soundfile
+
+    from harness.corpus.model import Clip
+
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000, np.int16), 16_000)
+    (tmp_path / "m.jsonl").write_text(json.dumps({"audio": "a.wav", "id": "a", "text": "hush"}))
+    load = f"from pathlib import Path; load_speech({str(tmp_path / 'm.jsonl')!r}, Path({str(tmp_path / 'cache')!r}))"
+    pcm16 = Clip.pcm16
+
+    def pcm16_beside(clip: Clip) -> bytes:
+        subprocess.run([sys.executable, "-c", f"from training.data import load_speech; {load}"], check=True, timeout=60)
+        return pcm16(clip)
+
+    monkeypatch.setattr(Clip, "pcm16", pcm16_beside)
+    speech = load_speech(str(tmp_path / "m.jsonl"), tmp_path / "cache")
+    assert speech.audio(speech.utterances[0]).shape == (16_000,)
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".pcm"]
 
 
 def test_a_wrong_configuration_says_where(tmp_path) -> None:

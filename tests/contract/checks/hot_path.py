@@ -83,7 +83,7 @@ def check_allocator(name: str) -> None:
     block = bytearray(32 << 20)
     grown = process.live_bytes()
     assert grown is not None
-    assert 32 << 20 <= grown - before < 48 << 20
+    assert 31 << 20 < grown - before < 48 << 20  # another thread may have given back a little meanwhile
     del block
 
 
