@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ import typer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.output import say
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.models.moonshine import WIDTH
 from pipelines.models.source import ENCODER
@@ -91,7 +91,7 @@ class Features:
                     into[self._starts[each.id] : self._starts[each.id] + count] = row[:count].half().numpy()
                 done += float(lengths.sum()) / SAMPLE_RATE / 3600
                 if number % 50 == 0:
-                    _say(f"encoder: {done:.2f} hours in {time.monotonic() - began:.0f} s")
+                    say(f"encoder: {done:.2f} hours in {time.monotonic() - began:.0f} s")
 
 
 class Known(Protocol):
@@ -198,7 +198,7 @@ def train(
         entry = {"step": step + 1, "ctc": round(float(np.mean(losses)), 4), "hours": hours}
         with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry | {"wer": rates}) + "\n")
-        _say(json.dumps(entry | {"wer": rates}))
+        say(json.dumps(entry | {"wer": rates}))
         losses = []
         state = {"head": head.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
         part = (folder / CHECKPOINT).with_suffix(".part")
@@ -214,7 +214,7 @@ def _resumed(path: Path, head: Head, average: Head, optimizer: torch.optim.Optim
     head.load_state_dict(saved["head"])
     average.load_state_dict(saved["average"])
     optimizer.load_state_dict(saved["optimizer"])
-    _say(f"goes on at step {saved['step']}")
+    say(f"goes on at step {saved['step']}")
     return int(saved["step"])
 
 
@@ -233,10 +233,6 @@ def _texts(head: Head, units: CharacterUnits, features: Known, utterances: Seque
             for each, labels, count in zip(group, head(x, real).argmax(-1), frames.tolist(), strict=True):
                 texts[each.id] = collapse(units, labels[:count].tolist())
     return texts
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(

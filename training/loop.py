@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import queue
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from harness.output import say
 from pipelines.acoustic.tokens import read_symbols
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
@@ -73,7 +73,7 @@ class Trainer:
             state |= own_state(Path(folder))
         state |= factored(state, config.model.stem_rank)
         missing = load_known(self.network, state)
-        _say(f"not in the start weights: {', '.join(missing) or 'none'}")
+        say(f"not in the start weights: {', '.join(missing) or 'none'}")
         if config.model.streaming and float(self.network.stem_std) == 1:
             self._measure_stem()
         for index, layer in enumerate(self.network.layers):
@@ -93,7 +93,7 @@ class Trainer:
                 squares.append(float(x.var()))
         self.network.stem_mean.fill_(float(np.mean(means)))
         self.network.stem_std.fill_(math.sqrt(float(np.mean(squares))))
-        _say(f"stem: mean {float(self.network.stem_mean):.5f}, std {float(self.network.stem_std):.5f}")
+        say(f"stem: mean {float(self.network.stem_mean):.5f}, std {float(self.network.stem_std):.5f}")
 
     def _teacher(self) -> Network | None:
         config = self.config
@@ -137,7 +137,7 @@ class Trainer:
 
     def stop(self, *_: object) -> None:
         """Save and end after the present step; also what SIGINT and SIGTERM do from the command line."""
-        _say("stopping after this step; the same command goes on from here")
+        say("stopping after this step; the same command goes on from here")
         self._stop = True
 
     def run(self, until: int | None = None) -> None:
@@ -310,7 +310,7 @@ class Trainer:
     def _log(self, entry: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        _say(json.dumps(entry))
+        say(json.dumps(entry))
 
     def _save(self) -> None:
         part = self.folder / "checkpoint.part"
@@ -338,7 +338,7 @@ class Trainer:
         for group, base in zip(self.optimizer.param_groups, bases, strict=True):
             group["base"] = base  # the configuration's, which may have changed
         self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
-        _say(f"goes on at step {self.step}")
+        say(f"goes on at step {self.step}")
 
 
 def ctc_loss(logits: Tensor, frames: Tensor, targets: list[list[int]]) -> Tensor:
@@ -377,7 +377,3 @@ def _spans(shape: tuple[int, int], chance: float, width: int, like: Tensor) -> T
 def _name(path: str) -> str:
     """What to call an exported folder in a model that came from it: the training's name, not where it lay."""
     return Path(path).parent.name if Path(path).name == EXPORT else Path(path).name
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

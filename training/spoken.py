@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ import soxr
 import typer
 
 from harness.corpus.load import MANIFEST
+from harness.output import say
 from pipelines import debian, paths
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
@@ -122,7 +122,7 @@ class Flite:
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory() as scratch:
                 for package in PACKAGES:  # the program comes last, so that an unfinished folder is not taken for whole
-                    debian.unpack(debian.download(package, Path(scratch), _say), folder)
+                    debian.unpack(debian.download(package, Path(scratch), say), folder)
         libraries = next(iter(sorted((folder / "usr/lib").glob("*-linux-gnu*"))), None)
         self._environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
 
@@ -190,12 +190,8 @@ def build(sentences: Sentences, flite: Flite, target: Path, hours: float, seed: 
                     break
                 manifest.write(json.dumps(line | {"corpus": target.name}) + "\n")
                 said += float(line["duration_s"])
-            _say(f"{said / 3600:.2f} of {hours:g} hours in {time.monotonic() - began:.0f} s")
+            say(f"{said / 3600:.2f} of {hours:g} hours in {time.monotonic() - began:.0f} s")
     part.replace(target)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def main(
@@ -208,7 +204,7 @@ def main(
     target = paths.corpora_dir() / name
     if target.exists():
         raise typer.BadParameter(f"there is a corpus '{name}' already: remove {target}, or give another name.")
-    model = language.english(paths.languages_dir(), _say, PRUNE)
+    model = language.english(paths.languages_dir(), say, PRUNE)
     flite = Flite(paths.libraries_dir() / "flite")
     build(Sentences(model), flite, target, hours, seed, workers)
 
