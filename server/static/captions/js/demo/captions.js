@@ -19,28 +19,26 @@ class Session {
     #stream;
     #microphone;
     #stopping = false;
-    constructor() {
-        this.#stream = new Stream({
-            url: location.origin,
-            start: { sample_rate: RATE, token: token ?? null },
-            retry: { attempts: 20 }, // some one and a half minutes: a server that starts anew is back by then
-            onState: (state, error) => this.#changed(state, error),
-        });
-    }
     async run() {
         try {
+            // The microphone first: the server would not wait as long as a user who thinks about the browser's question.
             this.#microphone = await Microphone.open({
                 sampleRate: RATE,
                 onAudio: (pcm, level) => {
                     showLevel(level);
-                    this.#stream.send(pcm).catch(() => undefined); // the iteration below throws the same error
+                    this.#stream?.send(pcm).catch(() => undefined); // the iteration below throws the same error
                 },
                 onEnded: () => void this.stop("The microphone was disconnected."),
             });
             if (this.#stopping)
-                await this.#microphone.stop();
-            else
-                show(this.#stream.ready ? "listening" : "connecting");
+                return;
+            show("connecting");
+            this.#stream = new Stream({
+                url: location.origin,
+                start: { sample_rate: RATE, token: token ?? null },
+                retry: { attempts: 20 }, // some one and a half minutes: a server that starts anew is back by then
+                onState: (state, error) => this.#changed(state, error),
+            });
             for await (const event of this.#stream) {
                 transcript.show(event);
                 refresh();
@@ -48,7 +46,7 @@ class Session {
         }
         finally {
             this.#stopping = true;
-            this.#stream.close();
+            this.#stream?.close();
             await this.#microphone?.stop();
             transcript.abandon();
         }
@@ -61,22 +59,17 @@ class Session {
         if (why)
             complain(why);
         show("finishing");
-        if (this.#microphone) {
-            await this.#microphone.stop();
-            this.#stream.finish();
-        }
-        else {
-            this.#stream.close();
-        }
+        await this.#microphone?.stop();
+        this.#stream?.finish();
     }
     #changed(state, error) {
         if (state === "ready") {
-            at("model").textContent = this.#stream.ready?.model ?? "";
+            at("model").textContent = this.#stream?.ready?.model ?? "";
             complain();
         }
         if (error && state === "connecting")
             complain(`${explained(error)} Trying again; what you say meanwhile is kept for a minute.`);
-        if (!this.#microphone || this.#stopping || state === "closed")
+        if (this.#stopping || state === "closed")
             return;
         show(state === "ready" ? "listening" : "connecting");
     }
