@@ -3,16 +3,18 @@
 The encoder keeps its weights, so that an epoch costs the head alone: what a learning
 curve over the hours of speech needs (`training.hours`), and a floor for trainings that change the encoder. The head
 reads a learned mix of the outputs of some layers: a convolution module (Gulati et al., Conformer, 2020), a
-feed-forward, and the units.
+feed-forward, and the units: characters, or the tokens of the package's decoder, whose table is then the last matrix.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Protocol
@@ -25,9 +27,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.output import say
+from pipelines.acoustic.vocabulary import parse
 from pipelines.contracts import SAMPLE_RATE
-from pipelines.models.moonshine import WIDTH
-from pipelines.models.source import ENCODER
+from pipelines.models.fold import fold, read_ort
+from pipelines.models.moonshine import WIDTH, Weights
+from pipelines.models.source import DECODER, ENCODER, TOKENIZER, verified
 from training.config import Augmentation, Model
 from training.data import Speech, Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, padded, spread
@@ -35,7 +39,7 @@ from training.exported import load_known
 from training.loop import ctc_loss, mask_spans
 from training.network import Network, stem_frames
 from training.pretrained import encoder_state
-from training.vocabulary import CharacterUnits, collapse
+from training.vocabulary import CharacterUnits, TokenUnits, Units, collapse
 
 LAYERS = (4, 6, 8)
 """After which layers the head looks in."""
@@ -43,6 +47,7 @@ HEAD, KERNEL = 256, 11
 BATCH_S, EXTRACT_S = 120, 60
 STEPS, WARM_UP, DECAY = 2_400, 200, 0.6
 RATE, WEIGHT_DECAY, DROPOUT, AVERAGE = 2e-3, 0.01, 0.1, 0.998
+OTHERS = 1_500
 MASKS = Augmentation(time_masks=0.15, time_mask_frames=8, channel_masks=0.0)
 EVALUATE_EVERY = 400
 """Steps between two checkpoints with word error rates."""
@@ -116,18 +121,31 @@ class Together:
 class Head(nn.Module):
     """(batch, frames, layers * 416) to logits."""
 
-    def __init__(self, labels: int) -> None:
+    stride = 1
+    """Frames of the encoder to one of the logits."""
+    rate_share = 1.0
+    """Of `rate`."""
+
+    def __init__(self, labels: int, width: int = HEAD) -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.zeros(len(LAYERS)))
-        self.enter = nn.Linear(WIDTH, HEAD)
-        self.norms = nn.ModuleList(nn.LayerNorm(HEAD) for _ in range(3))
-        self.gate, self.after = nn.Linear(HEAD, 2 * HEAD), nn.Linear(HEAD, HEAD)
-        self.across = nn.Conv1d(HEAD, HEAD, KERNEL, padding=KERNEL // 2, groups=HEAD)
-        self.wide, self.narrow = nn.Linear(HEAD, 4 * HEAD), nn.Linear(4 * HEAD, HEAD)
-        self.units = nn.Linear(HEAD, labels)
+        self.enter = nn.Linear(WIDTH, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.gate, self.after = nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.across = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.units = nn.Linear(width, labels)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """Logits, float32; `real` is 1 where a frame belongs to its clip, (batch, frames, 1)."""
+        return self.units(self.states(x, real))
+
+    def loss(self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]) -> Tensor:
+        """CTC, per unit; x as `forward` has it."""
+        return ctc_loss(self(x, real), frames, targets)
+
+    def states(self, x: Tensor, real: Tensor) -> Tensor:
+        """What the units are read from, (batch, frames / stride rounded up, width)."""
         shares = self.mix.softmax(0)
         x = self.enter((x.unflatten(-1, (len(LAYERS), WIDTH)) * shares[:, None]).sum(-2))
         x = functional.dropout(x, DROPOUT, self.training)
@@ -136,7 +154,66 @@ class Head(nn.Module):
         x = x + functional.dropout(self.after(inner), DROPOUT, self.training)
         inner = functional.silu(self.wide(self.norms[1](x)))
         x = x + functional.dropout(self.narrow(inner), DROPOUT, self.training)
-        return self.units(self.norms[2](x))
+        if self.stride > 1:
+            x = functional.avg_pool1d(x.transpose(1, 2), self.stride, ceil_mode=True).transpose(1, 2)
+        return self.norms[2](x)
+
+
+class TokenHead(Head):
+    """Logits over the tokens of the package's decoder: the head says a state, its product with a token's row the logit.
+
+    The decoder's states for tokens that sound and mean alike are alike, so that a token that the transcripts
+    hardly have is learned with its neighbours. A step of training weighs the tokens of its own transcripts
+    against `OTHERS` drawn by chance, not against all of them.
+
+    Args:
+        table: The decoder's rows of the labels but the blank, (labels - 1, 416).
+        counts: How often each of these is said in the training speech.
+    """
+
+    stride = 2
+    rate_share = 0.5
+
+    def __init__(self, table: Tensor, counts: Tensor) -> None:
+        super().__init__(WIDTH, WIDTH)
+        table = table - table.mean(0)
+        self.register_buffer("table", table / table.norm(dim=1).mean(), persistent=False)
+        self.register_buffer("chances", (counts + 0.3).sqrt(), persistent=False)
+        self.mix.data[-1] = 1.0  # the last layer is the one that the decoder reads
+        self.scale, self.bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.zeros(len(table)))
+        self.blank = nn.Linear(WIDTH, 1)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        """See `Head`."""
+        return self._logits(self.states(x, real), torch.arange(len(self.bias)))
+
+    def loss(self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]) -> Tensor:
+        """See `Head`."""
+        said = torch.tensor([label - 1 for target in targets for label in target])
+        others = torch.multinomial(self.chances, min(OTHERS, len(self.bias)))
+        rows = torch.cat((said, others)).unique()
+        logits = self._logits(self.states(x, real), rows)
+        within = [(torch.searchsorted(rows, torch.tensor(target) - 1) + 1).tolist() for target in targets]
+        return ctc_loss(logits, -(-frames // self.stride), within)
+
+    def _logits(self, states: Tensor, rows: Tensor) -> Tensor:
+        tokens = functional.linear(self.units(states), self.table[rows]) * self.scale.exp() + self.bias[rows]
+        return torch.cat((self.blank(states), tokens), -1)
+
+
+def of_characters() -> tuple[Head, Units]:
+    """A head that writes characters, with weights of chance."""
+    units = CharacterUnits()
+    return Head(len(units.labels)), units
+
+
+def of_tokens(utterances: Sequence[Utterance]) -> tuple[Head, Units]:
+    """A head that writes the tokens of the package's decoder, for training on these utterances."""
+    units = TokenUnits(parse(verified(TOKENIZER).read_bytes()), (each.text for each in utterances))
+    embedding = Weights.of_decoder(fold(read_ort(verified(DECODER)))).embedding()
+    said = Counter(label - 1 for each in utterances for label in units.encode(each.text))
+    counts = torch.tensor([said[label] for label in range(len(units.kept))], dtype=torch.float32)
+    return TokenHead(torch.from_numpy(np.ascontiguousarray(embedding.value.T))[list(units.kept)], counts), units
 
 
 def batch_of(features: Known, group: Sequence[Utterance]) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,12 +241,15 @@ def train(
     steps: int = STEPS,
     every: int = EVALUATE_EVERY,
     until: int | None = None,
+    tokens: bool = False,
 ) -> None:
-    """Train a head, or go on with it, to the end or to step `until`; its log and checkpoint are in `folder`."""
-    units = CharacterUnits()
+    """Train a head, or go on with it, to the end or to step `until`; its log and checkpoint are in `folder`.
+
+    With `tokens` it writes the tokens of the package's decoder, else characters.
+    """
     torch.manual_seed(seed)
-    head, average = Head(len(units.labels)), Head(len(units.labels))
-    average.load_state_dict(head.state_dict())
+    head, units = of_tokens(utterances) if tokens else of_characters()
+    average = copy.deepcopy(head)
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY, fused=True)
     hours = round(sum(each.samples for each in utterances) / SAMPLE_RATE / 3600, 2)
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,9 +260,9 @@ def train(
             continue
         torch.manual_seed(seed * 1_000_003 + step)  # chance depends on the step alone
         for each in optimizer.param_groups:
-            each["lr"] = rate(step, steps)
+            each["lr"] = rate(step, steps) * head.rate_share
         x, frames, real = batch_of(features, group)
-        loss = ctc_loss(head(mask_spans(x, MASKS), real), frames, [units.encode(each.text) for each in group])
+        loss = head.loss(mask_spans(x, MASKS), frames, real, [units.encode(each.text) for each in group])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -224,14 +304,14 @@ def _groups(utterances: Sequence[Utterance], seed: int) -> Iterator[list[Utteran
         yield from batches(utterances, BATCH_S * SAMPLE_RATE, np.random.default_rng((seed, epoch)))
 
 
-def _texts(head: Head, units: CharacterUnits, features: Known, utterances: Sequence[Utterance]) -> dict[str, str]:
+def _texts(head: Head, units: Units, features: Known, utterances: Sequence[Utterance]) -> dict[str, str]:
     head.eval()
     texts = {}
     with torch.inference_mode():
         for group in batches(utterances, EXTRACT_S * SAMPLE_RATE, None):
             x, frames, real = batch_of(features, group)
             for each, labels, count in zip(group, head(x, real).argmax(-1), frames.tolist(), strict=True):
-                texts[each.id] = collapse(units, labels[:count].tolist())
+                texts[each.id] = collapse(units, labels[: -(-count // head.stride)].tolist())
     return texts
 
 
@@ -241,6 +321,7 @@ def main(
     hours: Annotated[float, typer.Option(min=0.0, help="So many hours of each corpus, by chance; 0: all.")] = 0.0,
     corpus: Annotated[list[str] | None, typer.Option(help="To learn from, any number; without: shared:train.")] = None,
     dev: Annotated[str, typer.Option(help="What it is measured on.")] = "shared:dev",
+    tokens: Annotated[bool, typer.Option(help="Write the tokens of the package's decoder, not characters.")] = False,
     steps: Annotated[int, typer.Option(min=1, help="Of training.")] = STEPS,
     threads: Annotated[int, typer.Option(min=1, help="Of PyTorch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the part, the weights and the batches.")] = 1,
@@ -252,7 +333,7 @@ def main(
     features = Together([(speech, Features(speech, speech.utterances, cache)) for speech in parts])
     measured = spread(heard.utterances, DEV_EACH)
     learned = [each for speech in parts for each in (speech.part(hours, seed) if hours else speech).utterances]
-    train(learned, features, measured, Features(heard, measured, cache), folder, seed, steps)
+    train(learned, features, measured, Features(heard, measured, cache), folder, seed, steps, tokens=tokens)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""The units that our CTC models write: characters, or pieces of words learned from the transcripts (BPE)."""
+"""The units that our CTC models write: characters, pieces learned from the transcripts, or the package's tokens."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pipelines.acoustic.tokens import WORD_MARK
+from pipelines.acoustic.vocabulary import BYTES, TokenTable
 from pipelines.errors import AmiraError
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 BLANK = 0
 CHARACTERS = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
 BPE_FILE = "units.model"
+_LOWER_CASE = re.compile(f"(?:{WORD_MARK})?[a-z']+".encode())
 
 
 class Units(Protocol):
@@ -69,6 +72,35 @@ class PieceUnits:
     def decode(self, tokens: Sequence[int]) -> str:
         """See `Units`."""
         return "".join(self.labels[token] for token in tokens if token != BLANK).replace(WORD_MARK, " ").strip()
+
+
+class TokenUnits:
+    """Implements `Units`: the tokens of the package's decoder that lower-case English is spelled with.
+
+    Args:
+        tokens: The decoder's table, as `pipelines.acoustic.vocabulary.parse` reads it.
+        texts: Whose tokens are kept in any case: normalised transcripts.
+    """
+
+    def __init__(self, tokens: Sequence[bytes], texts: Iterable[str]) -> None:
+        self._table = TokenTable(list(tokens))
+        said = {token for text in texts for token in self._table.encode(text)}
+        self.kept = tuple(
+            index
+            for index, token in enumerate(tokens)
+            if index in said or (index not in BYTES and _LOWER_CASE.fullmatch(token))
+        )
+        """The decoder's number of each label but the blank: label 1 is `kept[0]`."""
+        self._ids = {token: label for label, token in enumerate(self.kept, 1)}
+        self.labels = ("<blank>", *(tokens[index].decode("utf-8", "replace") for index in self.kept))
+
+    def encode(self, text: str) -> list[int]:
+        """See `Units`."""
+        return [self._ids[token] for token in self._table.encode(text) if token in self._ids]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Units`."""
+        return self._table.text([self.kept[token - 1] for token in tokens if token != BLANK])
 
 
 def learn_pieces(texts: Iterable[str], size: int) -> bytes:

@@ -25,6 +25,22 @@ def test_a_text_survives_its_ids_and_a_best_path_collapses() -> None:
     assert vocabulary.collapse(units, [0, a, a, 0, a, b, space, 0, space, b, 0]) == "aab b"
 
 
+def test_tokens_are_the_lower_case_ones_and_those_that_are_said() -> None:
+    singles = [bytes([value]) for value in range(256)]
+    tokens = [b"<unk>", b"<s>", b"</s>", *singles, b"th", "\u2581the".encode(), b"The", b",", "\u2581".encode()]
+    tokens += [letter.encode() for letter in "abcdefghijklmnopqrstuvwxyz'"]
+    units = vocabulary.TokenUnits(tokens, ["the"])
+    assert units.labels[:3] == ("<blank>", "th", "\u2581the")
+    assert {"The", ",", "A"}.isdisjoint(units.labels)
+    assert len(units.labels) == 1 + len(units.kept) == 1 + 3 + 27  # with the mark of a word, which "\u2581t" needs
+    for text in ("the", "other baths", "don't"):
+        ids = units.encode(text)
+        assert 0 not in ids
+        assert units.decode(ids) == text
+    first, second = units.encode("at")[-2:]
+    assert vocabulary.collapse(units, [0, first, first, 0, second, second]) == "at"
+
+
 @pytest.mark.parametrize("seed", [None, 3])
 def test_batches_hold_every_utterance_once_and_keep_to_the_limit(seed: int | None) -> None:
     rng = np.random.default_rng(5)

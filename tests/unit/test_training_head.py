@@ -13,10 +13,12 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `tr
 pytest.importorskip("safetensors", reason="safetensors is not installed (extra `train`)")
 
 from pipelines.models.moonshine import WIDTH  # noqa: E402
+from training import head as heads  # noqa: E402
 from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
-from training.head import LAYERS, Features, Head, Together, batch_of, rate, train  # noqa: E402
+from training.head import LAYERS, Features, Head, Together, TokenHead, batch_of, of_tokens, rate, train  # noqa: E402
+from training.loop import ctc_loss  # noqa: E402
 from training.network import Network  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
 
@@ -56,20 +58,35 @@ def test_features_are_what_the_encoder_says_of_a_clip_alone_and_come_from_the_fi
 def test_a_clip_beside_a_longer_one_is_the_clip_alone(speech: Speech, tmp_path: Path) -> None:
     features = Features(speech, speech.utterances, tmp_path / "cache")
     torch.manual_seed(0)
-    head = Head(29).eval()
     short, long = speech.utterances[0], speech.utterances[-1]
     x, frames, real = batch_of(features, [short, long])
     alone, _, own = batch_of(features, [short])
-    with torch.inference_mode():
-        torch.testing.assert_close(head(x, real)[0, : frames[0]], head(alone, own)[0], rtol=0, atol=1e-4)
+    for head in (Head(29).eval(), of_tokens(speech.utterances)[0].eval()):
+        whole = int(frames[0]) // head.stride  # half a frame of the end would be averaged with what comes after it
+        with torch.inference_mode():
+            beside, by_itself = head(x, real)[0, :whole], head(alone, own)[0, :whole]
+        torch.testing.assert_close(beside, by_itself, rtol=0, atol=1e-4)
+
+
+def test_weighing_all_tokens_is_the_plain_loss_and_fewer_are_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head = TokenHead(torch.randn(50, WIDTH), torch.ones(50)).eval()
+    x, frames = torch.randn(2, 41, len(LAYERS) * WIDTH), torch.tensor([41, 30])
+    real = (torch.arange(41)[None] < frames[:, None]).float()[..., None]
+    targets = [[7, 7, 50, 1], [3]]
+    plain = ctc_loss(head(x, real), torch.tensor([21, 15]), targets)
+    torch.testing.assert_close(head.loss(x, frames, real, targets), plain)
+    monkeypatch.setattr(heads, "OTHERS", 5)
+    assert head.loss(x, frames, real, targets) < plain
 
 
 @pytest.mark.models
-def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [False, True])
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_path: Path, tokens: bool) -> None:
     features, said = Features(speech, speech.utterances, tmp_path / "cache"), speech.utterances
     for name, stops in (("whole", [40]), ("parts", [20, 40])):
         for until in stops:
-            train(said, features, said, features, tmp_path / name, 1, steps=40, every=20, until=until)
+            train(said, features, said, features, tmp_path / name, 1, steps=40, every=20, until=until, tokens=tokens)
     whole, parts = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))
     for name, value in whole["average"].items():
         torch.testing.assert_close(value, parts["average"][name], rtol=0, atol=1e-6)
