@@ -51,6 +51,7 @@ OTHERS = 1_500
 MASKS = Augmentation(time_masks=0.15, time_mask_frames=8, channel_masks=0.0)
 EVALUATE_EVERY = 400
 """Steps between two checkpoints with word error rates."""
+SAY_EVERY = 50
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -272,6 +273,8 @@ def train(
             for own, other in zip(average.parameters(), head.parameters(), strict=True):
                 own.lerp_(other, 1 - decay)
         losses.append(float(loss.detach()))
+        if (step + 1) % SAY_EVERY == 0:
+            say(f"step {step + 1} of {steps}: ctc {np.mean(losses[-SAY_EVERY:]):.3f}")
         if (step + 1) % every:
             continue
         rates = error_rates(_texts(average, units, dev_features, dev), dev)
