@@ -163,9 +163,9 @@ class Head(nn.Module):
 class TokenHead(Head):
     """Logits over the tokens of the package's decoder: the head says a state, its product with a token's row the logit.
 
-    The decoder's states for tokens that sound and mean alike are alike, so that a token that the transcripts
-    hardly have is learned with its neighbours. A step of training weighs the tokens of its own transcripts
-    against `OTHERS` drawn by chance, not against all of them.
+    The table stays as it is, so that a token that the transcripts hardly have is learned with those whose rows are near
+    its own. A step of training weighs the tokens of its own transcripts against `OTHERS` drawn by chance, not
+    against all of them.
 
     Args:
         table: The decoder's rows of the labels but the blank, (labels - 1, 416).
