@@ -29,6 +29,7 @@ from torch.nn import functional
 from harness.output import say
 from pipelines.acoustic.vocabulary import parse
 from pipelines.contracts import SAMPLE_RATE
+from pipelines.errors import AmiraError
 from pipelines.models.fold import fold, read_ort
 from pipelines.models.moonshine import WIDTH, Weights
 from pipelines.models.source import DECODER, ENCODER, TOKENIZER, verified
@@ -294,6 +295,9 @@ def _resumed(path: Path, head: Head, average: Head, optimizer: torch.optim.Optim
     if not path.is_file():
         return 0
     saved = torch.load(path, weights_only=True)
+    own = {name: value.shape for name, value in head.state_dict().items()}
+    if {name: value.shape for name, value in saved["head"].items()} != own:
+        raise AmiraError(f"{path} is of a head that writes other units. Train in another folder")
     head.load_state_dict(saved["head"])
     average.load_state_dict(saved["average"])
     optimizer.load_state_dict(saved["optimizer"])

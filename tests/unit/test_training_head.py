@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 pytest.importorskip("safetensors", reason="safetensors is not installed (extra `train`)")
 
+from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.models.moonshine import WIDTH  # noqa: E402
 from training import head as heads  # noqa: E402
 from training.config import Model  # noqa: E402
@@ -95,6 +96,8 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_p
     assert log[1]["ctc"] < log[0]["ctc"]  # it learns what is always said
     assert set(log[1]["wer"]) == {"noise", "noise empty"}
     assert log[1]["hours"] == round(speech.hours, 2)
+    with pytest.raises(AmiraError, match="other units"):
+        train(said, features, said, features, tmp_path / "whole", 1, steps=60, tokens=not tokens)
 
 
 @pytest.mark.models
