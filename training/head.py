@@ -9,20 +9,17 @@ feed-forward, and the units: characters, or the tokens of the package's decoder,
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import json
-import os
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import typer
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,20 +29,17 @@ from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
 from pipelines.models.fold import fold, read_ort
 from pipelines.models.moonshine import WIDTH, Weights
-from pipelines.models.source import DECODER, ENCODER, TOKENIZER, verified
-from training.config import Augmentation, Model
+from pipelines.models.source import DECODER, TOKENIZER, verified
+from training.config import Augmentation
 from training.data import Speech, Utterance, batches, load_speech
-from training.evaluate import DEV_EACH, error_rates, padded, spread
-from training.exported import load_known
-from training.loop import ctc_loss, mask_spans
-from training.network import Network, stem_frames
-from training.pretrained import encoder_state
+from training.evaluate import DEV_EACH, error_rates, spread
+from training.exported import TOKENS, WEIGHTS
+from training.features import EXTRACT_S, LAYERS, Features, Known, Together, batch_of
+from training.loop import EXPORT, ctc_loss, mask_spans
 from training.vocabulary import CharacterUnits, TokenUnits, Units, collapse
 
-LAYERS = (4, 6, 8)
-"""After which layers the head looks in."""
 HEAD, KERNEL = 256, 11
-BATCH_S, EXTRACT_S = 120, 60
+BATCH_S = 120
 STEPS, WARM_UP, DECAY = 2_400, 200, 0.6
 RATE, WEIGHT_DECAY, DROPOUT, AVERAGE = 2e-3, 0.01, 0.1, 0.998
 OTHERS = 1_500
@@ -54,70 +48,6 @@ EVALUATE_EVERY = 400
 """Steps between two checkpoints with word error rates."""
 SAY_EVERY = 50
 CHECKPOINT = "checkpoint.pt"
-
-
-class Features:
-    """What the encoder makes of every utterance, kept in a file: float16 (frames, layers * 416), each layer normalised.
-
-    Args:
-        speech: What it hears.
-        utterances: Of it.
-        cache: Where the file is, or will be.
-    """
-
-    def __init__(self, speech: Speech, utterances: Sequence[Utterance], cache: Path) -> None:
-        self.frames = [int(stem_frames(torch.tensor(utterance.samples))) for utterance in utterances]
-        self._starts = dict(zip((each.id for each in utterances), np.cumsum([0, *self.frames]).tolist(), strict=False))
-        self._counts = dict(zip((each.id for each in utterances), self.frames, strict=True))
-        said = repr([(each.id, each.samples) for each in utterances]) + repr(LAYERS) + ENCODER.sha256
-        path = cache / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.features"
-        shape = sum(self.frames), len(LAYERS) * WIDTH
-        if not path.is_file():
-            part = path.with_suffix(f"{path.suffix}.{os.getpid()}")
-            self._extract(speech, utterances, np.memmap(part, np.float16, "w+", shape=shape))
-            part.replace(path)
-        self._values = np.memmap(path, np.float16, "r", shape=shape)
-
-    def of(self, utterance: Utterance) -> npt.NDArray[np.float16]:
-        """Those of one utterance."""
-        start = self._starts[utterance.id]
-        return self._values[start : start + self._counts[utterance.id]]
-
-    def _extract(self, speech: Speech, utterances: Sequence[Utterance], into: npt.NDArray[np.float16]) -> None:
-        network = Network(Model(layers=max(LAYERS)))
-        load_known(network, encoder_state())
-        network.eval()
-        done, began = 0.0, time.monotonic()
-        with torch.inference_mode():
-            for number, group in enumerate(batches(utterances, EXTRACT_S * SAMPLE_RATE, None)):
-                samples, lengths = padded([speech.audio(each).astype(np.float32) / 32768 for each in group])
-                x, frames = network.stem(samples, lengths)
-                _, kept = network.layer_range(x, frames, None, 0, max(LAYERS), LAYERS)
-                values = torch.cat([functional.layer_norm(kept[each], (WIDTH,)) for each in LAYERS], -1)
-                for each, row, count in zip(group, values, frames.tolist(), strict=True):
-                    into[self._starts[each.id] : self._starts[each.id] + count] = row[:count].half().numpy()
-                done += float(lengths.sum()) / SAMPLE_RATE / 3600
-                if number % 50 == 0:
-                    say(f"encoder: {done:.2f} hours in {time.monotonic() - began:.0f} s")
-
-
-class Known(Protocol):
-    """Knows the features of utterances."""
-
-    def of(self, utterance: Utterance) -> npt.NDArray[np.float16]:
-        """Those of one utterance."""
-        ...
-
-
-class Together:
-    """The features of several corpora, no two of which have a name and an id in common."""
-
-    def __init__(self, parts: Sequence[tuple[Speech, Features]]) -> None:
-        self._of = {(each.corpus, each.id): features for speech, features in parts for each in speech.utterances}
-
-    def of(self, utterance: Utterance) -> npt.NDArray[np.float16]:
-        """Those of one utterance."""
-        return self._of[utterance.corpus, utterance.id].of(utterance)
 
 
 class Head(nn.Module):
@@ -148,6 +78,9 @@ class Head(nn.Module):
 
     def states(self, x: Tensor, real: Tensor) -> Tensor:
         """What the units are read from, (batch, frames / stride rounded up, width)."""
+        return self.norms[2](self._read(x, real))
+
+    def _read(self, x: Tensor, real: Tensor) -> Tensor:
         shares = self.mix.softmax(0)
         x = self.enter((x.unflatten(-1, (len(LAYERS), WIDTH)) * shares[:, None]).sum(-2))
         x = functional.dropout(x, DROPOUT, self.training)
@@ -155,10 +88,7 @@ class Head(nn.Module):
         inner = functional.silu(self.across(inner.transpose(1, 2)).transpose(1, 2))
         x = x + functional.dropout(self.after(inner), DROPOUT, self.training)
         inner = functional.silu(self.wide(self.norms[1](x)))
-        x = x + functional.dropout(self.narrow(inner), DROPOUT, self.training)
-        if self.stride > 1:
-            x = functional.avg_pool1d(x.transpose(1, 2), self.stride, ceil_mode=True).transpose(1, 2)
-        return self.norms[2](x)
+        return x + functional.dropout(self.narrow(inner), DROPOUT, self.training)
 
 
 class TokenHead(Head):
@@ -185,6 +115,10 @@ class TokenHead(Head):
         self.scale, self.bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.zeros(len(table)))
         self.blank = nn.Linear(WIDTH, 1)
 
+    def states(self, x: Tensor, real: Tensor) -> Tensor:
+        """See `Head`: the mean of each two frames, of what is real in them."""
+        return self.norms[2](halved(self._read(x, real), real))
+
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """See `Head`."""
         return self._logits(self.states(x, real), torch.arange(len(self.bias)))
@@ -203,29 +137,28 @@ class TokenHead(Head):
         return torch.cat((self.blank(states), tokens), -1)
 
 
+def halved(x: Tensor, real: Tensor) -> Tensor:
+    """The mean of each two frames of (batch, frames, width), of what is real in them."""
+    sums = (
+        functional.pad(each, (0, 0, 0, each.shape[1] % 2)).unflatten(1, (-1, 2)).sum(2) for each in (x * real, real)
+    )
+    return next(sums) / next(sums).clamp(min=1)
+
+
 def of_characters() -> tuple[Head, Units]:
     """A head that writes characters, with weights of chance."""
     units = CharacterUnits()
     return Head(len(units.labels)), units
 
 
-def of_tokens(utterances: Sequence[Utterance]) -> tuple[Head, Units]:
+def of_tokens(utterances: Sequence[Utterance]) -> tuple[TokenHead, TokenUnits]:
     """A head that writes the tokens of the package's decoder, for training on these utterances."""
     units = TokenUnits(parse(verified(TOKENIZER).read_bytes()), (each.text for each in utterances))
     embedding = Weights.of_decoder(fold(read_ort(verified(DECODER)))).embedding()
     said = Counter(label - 1 for each in utterances for label in units.encode(each.text))
     counts = torch.tensor([said[label] for label in range(len(units.kept))], dtype=torch.float32)
-    return TokenHead(torch.from_numpy(np.ascontiguousarray(embedding.value.T))[list(units.kept)], counts), units
-
-
-def batch_of(features: Known, group: Sequence[Utterance]) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (batch, frames, layers * 416) as float32, their frames, and which are real."""
-    found = [features.of(utterance) for utterance in group]
-    frames = torch.tensor([len(each) for each in found])
-    x = torch.zeros(len(found), int(frames.max()), len(LAYERS) * WIDTH)
-    for row, each in zip(x, found, strict=True):
-        row[: len(each)] = torch.from_numpy(each.astype(np.float32))
-    return x, frames, (torch.arange(x.shape[1])[None] < frames[:, None]).float()[..., None]
+    table = torch.from_numpy(np.ascontiguousarray(embedding.value.T))[list(units.kept)]
+    return TokenHead(table, counts), units
 
 
 def rate(step: int, steps: int) -> float:
@@ -244,10 +177,12 @@ def train(
     every: int = EVALUATE_EVERY,
     until: int | None = None,
     tokens: bool = False,
+    names: tuple[str, str] = ("", ""),
 ) -> None:
     """Train a head, or go on with it, to the end or to step `until`; its log and checkpoint are in `folder`.
 
-    With `tokens` it writes the tokens of the package's decoder, else characters.
+    With `tokens` it writes the tokens of the package's decoder, else characters; what a model is built from is then in
+    the folder `export`, and `names` are those of training and dev speech, for its card.
     """
     torch.manual_seed(seed)
     head, units = of_tokens(utterances) if tokens else of_characters()
@@ -284,10 +219,35 @@ def train(
             file.write(json.dumps(entry | {"wer": rates}) + "\n")
         say(json.dumps(entry | {"wer": rates}))
         losses = []
+        if isinstance(average, TokenHead) and isinstance(units, TokenUnits):
+            facts = {"training": {"name": folder.name, "seed": seed, "steps": steps} | _recipe(names), "step": step + 1}
+            facts |= {
+                "hours": hours,
+                "wer": rates,
+                "speech": Speech(np.empty(0, np.int16), utterances).hours_by_corpus(),
+            }
+            export_tokens(folder / EXPORT, average, units, facts)
         state = {"head": head.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
         part = (folder / CHECKPOINT).with_suffix(".part")
         torch.save(state | {"step": step + 1}, part)
         part.replace(folder / CHECKPOINT)
+
+
+def _recipe(names: tuple[str, str]) -> dict[str, Any]:
+    """What a model's card says of how it was trained."""
+    corpus, dev = names
+    return {"corpus": corpus, "dev": dev, "units": "tokens", "batch_s": BATCH_S, "init": [], "teacher": ""}
+
+
+def export_tokens(folder: Path, head: TokenHead, units: TokenUnits, facts: dict[str, Any]) -> None:
+    """Write what `pipelines.models.token_head` builds from: weights in half precision, labels, configuration."""
+    tensors = {"head.tokens": torch.tensor(units.kept, dtype=torch.int32)}
+    tensors |= {f"head.{name}": value.half().contiguous() for name, value in head.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / WEIGHTS)
+    (folder / TOKENS).write_text("".join(f"{label} {index}\n" for index, label in enumerate(units.labels)), "utf-8")
+    about = {"streaming": False, "units": "tokens", "facts": facts}
+    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 
 def _resumed(path: Path, head: Head, average: Head, optimizer: torch.optim.Optimizer) -> int:
@@ -340,7 +300,17 @@ def main(
     features = Together([(speech, Features(speech, speech.utterances, cache)) for speech in parts])
     measured = spread(heard.utterances, DEV_EACH)
     learned = [each for speech in parts for each in (speech.part(hours, seed) if hours else speech).utterances]
-    train(learned, features, measured, Features(heard, measured, cache), folder, seed, steps, tokens=tokens)
+    train(
+        learned,
+        features,
+        measured,
+        Features(heard, measured, cache),
+        folder,
+        seed,
+        steps,
+        tokens=tokens,
+        names=(", ".join(corpus or ["shared:train"]), dev),
+    )
 
 
 if __name__ == "__main__":

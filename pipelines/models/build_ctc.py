@@ -1,7 +1,8 @@
 """The CTC models, made from the weights that we trained over the package's encoder.
 
-`moonshine-ctc` hears whole clips; `stream-ctc-server` and `stream-ctc-draft` hear chunks. Each has a folder of weights
-in `model-repo/`: `weights.safetensors`, `tokens.txt`, `config.json`, and if it says more about itself, a `README.md`.
+`moonshine-ctc` and `moonshine-ctc-tokens` hear whole clips; `stream-ctc-server` and `stream-ctc-draft` hear chunks.
+Each has a folder of weights in `model-repo/`: `weights.safetensors`, `tokens.txt`, `config.json`, and if it says more
+about itself, a `README.md`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,6 +35,7 @@ class Config(BaseModel):
         chunk_frames: Frames of a chunk where nobody asks for another number.
         stem_mean: Taken away from the stem's first output, in place of its mean over time.
         stem_std: What is left is divided by it.
+        units: `labels` of one product, or `tokens` of the package's decoder (`token_head`).
         facts: What its training wrote down of itself, for the card.
     """
 
@@ -45,6 +47,7 @@ class Config(BaseModel):
     chunk_frames: int = Field(default=7, ge=1)
     stem_mean: float = 0.0
     stem_std: float = Field(default=1.0, gt=0)
+    units: Literal["labels", "tokens"] = "labels"
     facts: dict[str, Any] | None = None
 
 
@@ -62,6 +65,13 @@ MODELS: Mapping[str, _Model] = {
         (
             "Writes lower case without punctuation, and numbers as words; spells a word that it does not know as it "
             "sounds.",
+            "A clip of less than 0.06 s has no frame, and so no text.",
+        ),
+    ),
+    "moonshine-ctc-tokens": _Model(
+        "The encoder of Moonshine base-en as it is, with a CTC head that writes the tokens of Moonshine's decoder",
+        (
+            "Writes lower case without punctuation, and numbers as words.",
             "A clip of less than 0.06 s has no frame, and so no text.",
         ),
     ),
@@ -100,7 +110,13 @@ def read_config(weights_dir: Path) -> Config:
 
 def _sources(weights_dir: Path) -> dict[str, str]:
     own = {path.name: source.sha256(path) for path in sorted(weights_dir.iterdir()) if path.is_file()}
-    return {Path(source.ENCODER.path).name: source.ENCODER.sha256, **own}
+    return package_sources(read_config(weights_dir)) | own
+
+
+def package_sources(config: Config) -> dict[str, str]:
+    """The package's files that a model is made from, with their hashes."""
+    files = (source.ENCODER, source.DECODER) if config.units == "tokens" else (source.ENCODER,)
+    return {Path(file.path).name: file.sha256 for file in files}
 
 
 def _build_into(weights_dir: Path, precisions: tuple[str, ...], folder: Path, progress: Progress) -> None:
@@ -148,6 +164,7 @@ def _build_into(weights_dir: Path, precisions: tuple[str, ...], folder: Path, pr
 def _toml(name: str, config: Config, made: Iterable[str]) -> str:
     from pipelines.models.ctc_graph import WINDOW_SAMPLES
     from pipelines.models.moonshine import FRAME_SAMPLES
+    from pipelines.models.token_head import STRIDE
 
     files = "\n".join(f'{form} = "model.{form}.onnx"' for form in made)
     head = f"""\
@@ -172,7 +189,7 @@ window_samples = {WINDOW_SAMPLES}
 [output]
 name = "log_probs"
 lengths = "frames"
-shift_samples = {FRAME_SAMPLES}
+shift_samples = {FRAME_SAMPLES * (STRIDE if config.units == "tokens" else 1)}
 """
     states = "".join(
         f'\n[[streaming.states]]\ninput = "state_{what}"\noutput = "next_{what}"\n'

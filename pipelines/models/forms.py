@@ -78,19 +78,24 @@ class Forms:
 
 def ctc_forms(weights_dir: Path) -> Forms:
     """Those of a CTC model, from its folder of weights."""
-    from pipelines.models import build_ctc, ctc_graph, graph, stream_graph
+    from pipelines.models import build_ctc, ctc_graph, graph, stream_graph, token_head
     from pipelines.models.fold import fold, read_ort
     from pipelines.models.moonshine import FRAME_SAMPLES
 
     config = build_ctc.read_config(weights_dir)
     package = Weights.of_encoder(fold(read_ort(source.verified(source.ENCODER))))
-    weights = trained.TrainedWeights(trained.load(weights_dir / build_ctc.WEIGHTS), package)
-    sources = {
-        Path(source.ENCODER.path).name: source.ENCODER.sha256,
-        build_ctc.WEIGHTS: source.sha256(weights_dir / build_ctc.WEIGHTS),
-    }
+    tensors = trained.load(weights_dir / build_ctc.WEIGHTS)
+    if config.units == "tokens":
+        decoder = Weights.of_decoder(fold(read_ort(source.verified(source.DECODER))))
+        tensors = token_head.with_units(tensors, decoder.embedding().value.T)
+    weights = trained.TrainedWeights(tensors, package)
+    sources = build_ctc.package_sources(config)
+    sources[build_ctc.WEIGHTS] = source.sha256(weights_dir / build_ctc.WEIGHTS)
     if not config.streaming:
-        return Forms(weights_dir.name, weights, ctc_graph.ctc_graph, graph.integer_linear, "log_probs", None, sources)
+        write, small = ctc_graph.ctc_graph, graph.integer_linear
+        if config.units == "tokens":
+            write, small = ctc_graph.token_graph, token_head.small_linear
+        return Forms(weights_dir.name, weights, write, small, "log_probs", None, sources)
     shape = stream_graph.StreamShape(config.layers, config.left_frames, config.stem_mean, config.stem_std)
     return Forms(
         weights_dir.name,

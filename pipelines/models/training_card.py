@@ -17,6 +17,7 @@ SHARED = "shared:train"
 MANY = 50.0
 """Per cent of words wrong from which on a model is no use for that speech without help."""
 FEW = 10.0
+UNITS = {"tokens": "the tokens of the package's decoder"}
 UNKNOWN = "How these weights were trained is not recorded beside them."
 
 
@@ -31,11 +32,13 @@ def section(facts: Mapping[str, Any] | None) -> str:
     training = facts["training"]
     start = ", ".join(f"`{name}`" for name in training["init"]) or "the package's encoder"
     teacher = f"; teacher `{training['teacher']}`" if training["teacher"] else ""
-    units = f"{training['bpe_size']} pieces of words" if training.get("units") == "bpe" else "characters"
+    kind = training.get("units")
+    units = f"{training['bpe_size']} pieces of words" if kind == "bpe" else UNITS.get(kind, "characters")
+    command = "python -m training" if kind != "tokens" else "python -m training.head --tokens"
     lines = [
         f"- Data: {facts['hours']:g} h of English speech{_heard(training['corpus'], facts.get('speech', {}))}",
         f"- Recipe: {facts['step']:,} steps of {training['batch_s']:g} s, seed {training['seed']}, {units}, from "
-        f"{start}{teacher}. Every setting is in `config.json` of the weights; `python -m training` repeats it, and "
+        f"{start}{teacher}. Every setting is in `config.json` of the weights; `{command}` repeats it, and "
         "`experiments/` says why.",
         f"- Development speech: `{training['dev']}`, apart from the training's, with speakers of its own where "
         "they are known.",

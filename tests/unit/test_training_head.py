@@ -18,7 +18,8 @@ from training import head as heads  # noqa: E402
 from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
-from training.head import LAYERS, Features, Head, Together, TokenHead, batch_of, of_tokens, rate, train  # noqa: E402
+from training.features import LAYERS, Features, Together, batch_of  # noqa: E402
+from training.head import Head, TokenHead, of_tokens, rate, train  # noqa: E402
 from training.loop import ctc_loss  # noqa: E402
 from training.network import Network  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
