@@ -37,6 +37,25 @@ def upper_layers(layers: range = range(6, 8), labels: int = len(LABELS), seed: i
     return tensors
 
 
+def token_head(kept: range = range(300, 340), seed: int = 0) -> dict[str, np.ndarray]:
+    """What `moonshine-ctc-tokens` commits, for a few of the decoder's tokens: a head and nothing else."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float16)
+
+    tensors = {"tokens": np.array(kept, np.int32), "mix": normal(3), "scale": np.float16(0.7)}
+    tensors |= {"bias": normal(len(kept)), "across.weight": normal(WIDTH, 1, 11), "across.bias": normal(WIDTH)}
+    for name, outputs, inputs in (
+        ("enter", WIDTH, WIDTH), ("gate", 2 * WIDTH, WIDTH), ("after", WIDTH, WIDTH), ("wide", INNER, WIDTH),
+        ("narrow", WIDTH, INNER), ("units", WIDTH, WIDTH), ("blank", 1, WIDTH),
+    ):  # fmt: skip
+        tensors |= {f"{name}.weight": normal(outputs, inputs), f"{name}.bias": normal(outputs)}
+    for index in range(3):
+        tensors |= {f"norms.{index}.weight": 1 + normal(WIDTH), f"norms.{index}.bias": normal(WIDTH)}
+    return {f"head.{name}": np.asarray(value) for name, value in tensors.items()}
+
+
 def stream_weights(layers: int, ranks: tuple[int, int] = (0, 0), seed: int = 0) -> dict[str, np.ndarray]:
     """What a size of `stream-ctc` commits: everything, with the stem's convolutions as two factors where ranked."""
     rng = np.random.default_rng(seed + 1)
@@ -71,6 +90,7 @@ def write_weights(folder: Path, tensors: dict[str, np.ndarray], **config: Any) -
     """Write them as `model-repo/NAME` holds them; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "weights.safetensors")
-    (folder / "tokens.txt").write_text("".join(f"{label} {index}\n" for index, label in enumerate(LABELS)), "utf-8")
+    labels = LABELS if "head.tokens" not in tensors else ["<blank>", *(f"t{each}" for each in tensors["head.tokens"])]
+    (folder / "tokens.txt").write_text("".join(f"{label} {index}\n" for index, label in enumerate(labels)), "utf-8")
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return folder

@@ -21,7 +21,7 @@ from pipelines.models.recipe import is_current, make
 from pipelines.paths import model_repo_dir, models_dir
 from pipelines.registry import Context
 from tests.small_ctc import CARD, SHIFT, WINDOW, kernel, write_small_ctc
-from tests.trained_weights import upper_layers, write_weights
+from tests.trained_weights import token_head, upper_layers, write_weights
 
 pytestmark = pytest.mark.models
 
@@ -48,6 +48,13 @@ def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make(build_ctc.recipe(weights), tmp_path_factory.mktemp("models"), lambda text: None)
 
 
+@pytest.fixture(scope="module")
+def built_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a head of tokens on the package's encoder."""
+    folder = write_weights(tmp_path_factory.mktemp("weights") / "moonshine-ctc-tokens", token_head(), units="tokens")
+    return make(build_ctc.recipe(folder), tmp_path_factory.mktemp("models"), lambda text: None)
+
+
 @contextmanager
 def opened(folder: Path, name: str) -> Iterator[AcousticModel]:
     context = Context(folder.parent, folder.name, 1, {})
@@ -66,26 +73,34 @@ def infer(model: AcousticModel, clips: list[Float32], noise: float = 0.0) -> lis
     return [found.values[row, :count].copy() for row, count in enumerate(found.lengths)]
 
 
-def test_padding_changes_nothing(built: Path, samples: Float32) -> None:
-    clips = [samples, samples[30_000:70_001], samples[:16_000], samples[20_000:21_000]]
-    with opened(built, "ort@fp32") as model:
+@pytest.mark.parametrize(
+    ("fixture", "frames"), [("built", [413, 102, 40, 41, 1]), ("built_tokens", [207, 51, 20, 21, 1])]
+)
+def test_padding_changes_nothing(
+    fixture: str, frames: list[int], samples: Float32, request: pytest.FixtureRequest
+) -> None:
+    clips = [samples, samples[30_000:70_001], samples[:16_000], samples[5_000:21_255], samples[20_000:21_000]]
+    with opened(request.getfixturevalue(fixture), "ort@fp32") as model:
         alone = [infer(model, [clip])[0] for clip in clips]
         together = infer(model, clips, noise=0.3)
-    assert [len(row) for row in together] == [413, 102, 40, 1]
+    assert [len(row) for row in together] == frames
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["ort@fp32", "ort@fp16", "ort@int8"])
-def test_clips_without_a_frame_silence_and_clipping(name: str, built: Path, samples: Float32) -> None:
+@pytest.mark.parametrize(("fixture", "second"), [("built", 40), ("built_tokens", 20)])
+def test_clips_without_a_frame_silence_and_clipping(
+    name: str, fixture: str, second: int, samples: Float32, request: pytest.FixtureRequest
+) -> None:
     """No frames where none fit, and log-probabilities for whatever else is heard; a neighbour changes nothing."""
     loud = np.clip(100 * samples[:16_000], -1, 1)
     clips = [samples[:894], np.zeros(16_000, np.float32), loud, samples[:1], samples[:895]]
-    with opened(built, name) as model:
+    with opened(request.getfixturevalue(fixture), name) as model:
         rows = infer(model, clips)
         alone = [infer(model, [clip])[0] for clip in clips]
         nothing = model.infer(AudioBatch(np.zeros((1, 0), np.float32), np.array([0])))
-    assert [len(row) for row in rows] == [len(row) for row in alone] == [0, 40, 40, 0, 1]
+    assert [len(row) for row in rows] == [len(row) for row in alone] == [0, second, second, 0, 1]
     assert nothing.lengths.tolist() == [0]
     for row in (*rows, *alone):
         np.testing.assert_allclose(np.exp(row).sum(axis=1), 1, rtol=1e-3)
@@ -106,6 +121,18 @@ def test_lower_layers_are_the_packages(tmp_path: Path, samples: Float32) -> None
     logits = hidden @ tensors["head.weight"].astype(np.float32).T + tensors["head.bias"].astype(np.float32)
     expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["ort@fp32", "ort@fp16", "ort@int8"])
+def test_the_model_of_tokens_writes_words(form: str, samples: Float32) -> None:
+    """The committed weights, on a sentence that no training heard."""
+    variants = {"acoustic": form, **CTC}
+    with open_pipeline(PipelineConfig(model="moonshine-ctc-tokens", variants=variants), models_dir()) as pipeline:
+        pipeline.warm_up()
+        transcript = pipeline.transcribe((samples * 32768).astype("<i2").tobytes())
+    said = transcript.text.split()
+    assert {"ever", "failed", "no", "matter", "again", "better"} <= set(said)
+    assert [word.text for word in transcript.hypotheses[0].words] == said
 
 
 def test_a_build_follows_its_weights(tmp_path: Path) -> None:

@@ -12,14 +12,19 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 pytest.importorskip("safetensors", reason="safetensors is not installed (extra `train`)")
 
+from pipelines.acoustic.tokens import read_symbols  # noqa: E402
 from pipelines.errors import AmiraError  # noqa: E402
-from pipelines.models.moonshine import WIDTH  # noqa: E402
+from pipelines.models import trained  # noqa: E402
+from pipelines.models.fold import fold, read_ort  # noqa: E402
+from pipelines.models.moonshine import WIDTH, Weights  # noqa: E402
+from pipelines.models.source import DECODER, verified  # noqa: E402
+from pipelines.models.token_head import with_units  # noqa: E402
 from training import head as heads  # noqa: E402
 from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
 from training.features import LAYERS, Features, Together, batch_of  # noqa: E402
-from training.head import Head, TokenHead, of_tokens, rate, train  # noqa: E402
+from training.head import Head, TokenHead, export_tokens, of_tokens, rate, train  # noqa: E402
 from training.loop import ctc_loss  # noqa: E402
 from training.network import Network  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
@@ -64,10 +69,30 @@ def test_a_clip_beside_a_longer_one_is_the_clip_alone(speech: Speech, tmp_path: 
     x, frames, real = batch_of(features, [short, long])
     alone, _, own = batch_of(features, [short])
     for head in (Head(29).eval(), of_tokens(speech.utterances)[0].eval()):
-        whole = int(frames[0]) // head.stride  # half a frame of the end would be averaged with what comes after it
         with torch.inference_mode():
-            beside, by_itself = head(x, real)[0, :whole], head(alone, own)[0, :whole]
+            by_itself = head(alone, own)[0]
+            beside = head(x, real)[0, : len(by_itself)]
+        assert len(by_itself) == -(-int(frames[0]) // head.stride)
         torch.testing.assert_close(beside, by_itself, rtol=0, atol=1e-4)
+
+
+@pytest.mark.models
+def test_an_exported_head_is_the_head(speech: Speech, tmp_path: Path) -> None:
+    """`pipelines.models.token_head` says its labels from the states as the head itself does."""
+    torch.manual_seed(0)
+    head, units = of_tokens(speech.utterances)
+    torch.nn.init.normal_(head.bias)
+    export_tokens(tmp_path, head.eval(), units, {})
+    embedding = Weights.of_decoder(fold(read_ort(verified(DECODER)))).embedding().value.T
+    made = with_units(trained.load(tmp_path / "weights.safetensors"), embedding)
+    state = torch.randn(1, 1, len(LAYERS) * WIDTH)
+    with torch.inference_mode():
+        wanted = head(state, torch.ones(1, 1, 1))[0, 0].numpy()
+        states = head.states(state, torch.ones(1, 1, 1))[0, 0].numpy()
+    np.testing.assert_allclose(made["head.weight"] @ states + made["head.bias"], wanted, rtol=0.01, atol=0.02)
+    labels = read_symbols(tmp_path / "tokens.txt")
+    assert labels == list(units.labels)
+    assert len(labels) == len(made["head.bias"])
 
 
 def test_weighing_all_tokens_is_the_plain_loss_and_fewer_are_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +122,7 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_p
     assert log[1]["ctc"] < log[0]["ctc"]  # it learns what is always said
     assert set(log[1]["wer"]) == {"noise", "noise empty"}
     assert log[1]["hours"] == round(speech.hours, 2)
+    assert (tmp_path / "parts" / "export" / "weights.safetensors").is_file() == tokens
     with pytest.raises(AmiraError, match="other units"):
         train(said, features, said, features, tmp_path / "whole", 1, steps=60, tokens=not tokens)
 
