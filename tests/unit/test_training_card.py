@@ -33,6 +33,10 @@ def test_data_licences_seed_recipe_and_accuracy_are_there() -> None:
     text = section(pieces | {"speech": {"home": 2.5}})
     assert "(`mine.jsonl`):\n  - home, 2.5 h: licence not recorded" in text
     assert "128 pieces of words, from the package's encoder." in text
+    pieces["training"] |= {"units": "tokens"}
+    text = section(pieces)
+    assert "the tokens of the package's decoder, from the package's encoder." in text
+    assert "`python -m training.head --tokens` repeats it" in text
 
 
 def test_what_it_is_good_and_bad_at_follows_from_its_errors() -> None:
