@@ -22,6 +22,7 @@ from pipelines.graphs.tokens import TokenSet
 
 BACKOFF = "#0"
 """The word that back-off arcs carry while graphs are composed."""
+MOST_TOKENS = 5_000
 _ARPA_TO_FST = """
 import sys, kaldilm
 arpa, fst, words, backoff = sys.argv[1:]
@@ -104,13 +105,26 @@ def lexicon_fst(spellings: Sequence[Spelling], tokens: int, separator: int | Non
     return _compiled(lines)
 
 
+def check_size(tokens: TokenSet) -> None:
+    """Raise `AmiraError` where H would not fit into memory: it has an arc for each pair of tokens."""
+    if len(tokens) > MOST_TOKENS:
+        raise AmiraError(
+            f"the model has {len(tokens):,} tokens, and a decoding graph an arc for each pair of them: {MOST_TOKENS:,} "
+            "tokens are the most. Read this model with decoder/greedy or decoder/beam, or choose one of fewer tokens"
+        )
+
+
 def ctc_fst(tokens: TokenSet, disambiguation: int) -> Any:
     """H: frame labels to tokens. Repeats collapse, blanks vanish, and a token twice needs a blank between.
 
     Args:
         tokens: The token table.
         disambiguation: How many disambiguation symbols the other side has: H makes them out of nothing.
+
+    Raises:
+        AmiraError: More tokens than memory holds pairs of.
     """
+    check_size(tokens)
     blank = tokens.blank
     states = {token: index for index, token in enumerate([blank, *(t for t in range(len(tokens)) if t != blank)])}
     lines = []

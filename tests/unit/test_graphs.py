@@ -14,6 +14,7 @@ from pipelines.errors import AmiraError
 from pipelines.graphs import arpa, lexicon
 from pipelines.graphs.build import GraphRecipe, build
 from pipelines.graphs.folder import CARD_FILE, FST_FILE, GraphFolder
+from pipelines.graphs.reading import ReadingCosts, reading_graph
 from pipelines.graphs.tokens import TokenSet
 
 pytest.importorskip("kaldifst")
@@ -249,6 +250,15 @@ def test_a_lower_order_and_upper_case(tmp_path: Path, model: Path) -> None:
     model.write_text(ARPA.replace("\ta", "\tA").replace(" a", " A").replace("bc", "BC").replace("ab", "AB"))
     graph = build("g", GraphRecipe(LETTERS, arpa=model, order=2), tmp_path / "graphs", quiet)
     assert (graph.card.ngram_order, graph.words[1:4]) == (2, ("a", "ab", "bc"))
+
+
+def test_too_many_tokens_are_refused_before_they_fill_the_memory(tmp_path: Path, model: Path) -> None:
+    many = TokenSet.of_symbols(["<blk>", "\u2581a", *(f"t{index}" for index in range(5_000))])
+    with pytest.raises(AmiraError, match=r"has 5,002 tokens.*5,000 tokens are the most"):
+        build("g", GraphRecipe(many, arpa=model), tmp_path, quiet)
+    assert not list(tmp_path.glob("*/" + FST_FILE))
+    with pytest.raises(AmiraError, match=r"has 5,002 tokens"):
+        reading_graph("a a", many, ReadingCosts())
 
 
 def test_nothing_that_can_be_spelled(tmp_path: Path, model: Path) -> None:
