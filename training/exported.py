@@ -3,46 +3,69 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipelines.acoustic.tokens import read_symbols
 from pipelines.errors import AmiraError
+from pipelines.models.moonshine import WIDTH
+from pipelines.models.token_head import TOKENS as KEPT
+from pipelines.paths import model_repo_dir
 from training.config import Model
 from training.network import Network
 from training.pretrained import encoder_state
+from training.tokens import TokenLogits, rows_of
+from training.vocabulary import TokenUnits, Units
 
 WEIGHTS, TOKENS = "weights.safetensors", "tokens.txt"
 _TOP = ("layer_norm.", "head.")
 
 
 def export(
-    folder: Path, network: Network, labels: Sequence[str], state: dict[str, Tensor], facts: dict[str, Any]
+    folder: Path, network: Network, units: Units, state: dict[str, Tensor], facts: dict[str, Any], over: str = ""
 ) -> None:
-    """Write the weights that training changed, and what is needed to build the network again."""
+    """Write the weights that training changed, and what is needed to build the network again.
+
+    Args:
+        folder: Where to.
+        network: What they are of.
+        units: What it writes.
+        state: The weights themselves.
+        facts: For the model's card.
+        over: Model in `model-repo` that the frozen layers of a streaming network come from; empty: writes them too.
+    """
     config = network.config
-    frozen = () if config.streaming else ("conv", "groupnorm", *(f"layers.{i}." for i in range(config.frozen_layers)))
+    frozen = ("conv", "groupnorm", *(f"layers.{i}." for i in range(config.frozen_layers)))
+    left_out = (() if config.streaming and not over else frozen) + ("stem_",)
     kept = {
         name: value.to(torch.float16).contiguous()
         for name, value in state.items()
-        if not name.startswith((*frozen, "stem_")) and (facts["training"]["ctc_weight"] or not name.startswith(_TOP))
+        if not name.startswith(left_out) and (facts["training"]["ctc_weight"] or not name.startswith(_TOP))
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(kept, folder / WEIGHTS)
-    (folder / TOKENS).write_text("".join(f"{c} {i}\n" for i, c in enumerate(labels)), "utf-8")
     about = {
         **config.model_dump(),
         "chunk_frames": config.chunk_frames[0],
         "stem_mean": float(state["stem_mean"]),
         "stem_std": float(state["stem_std"]),
-        "facts": facts,
     }
-    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+    if over:
+        about["over"] = over
+    if isinstance(units, TokenUnits):
+        about["units"] = "tokens"
+        kept[KEPT] = torch.tensor(units.kept, dtype=torch.int32)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(kept, folder / WEIGHTS)
+    write_labels(folder, units)
+    (folder / "config.json").write_text(json.dumps(about | {"facts": facts}, indent=2) + "\n", "utf-8")
+
+
+def write_labels(folder: Path, units: Units) -> None:
+    """The labels of a model, one a line with its id."""
+    (folder / TOKENS).write_text("".join(f"{label} {index}\n" for index, label in enumerate(units.labels)), "utf-8")
 
 
 def load_exported(folder: Path) -> tuple[Network, dict[str, Any]]:
@@ -57,15 +80,21 @@ def load_exported(folder: Path) -> tuple[Network, dict[str, Any]]:
         raise AmiraError(f"there are no trained weights in {folder}: {error}. Train them first") from error
     fields = {name: about[name] for name in Model.model_fields if name != "chunk_frames"}
     model = Model(**fields, chunk_frames=(about["chunk_frames"],))
-    network = Network(model, labels=len(read_symbols(folder / TOKENS)))
-    load_known(network, {**encoder_state(), **own_state(folder)})
+    own = own_state(folder)
+    head: nn.Linear | TokenLogits = nn.Linear(WIDTH, len(read_symbols(folder / TOKENS)))
+    if KEPT in own:
+        kept = own[KEPT].int().tolist()
+        head = TokenLogits(rows_of(kept), torch.ones(len(kept)))
+    network = Network(model, head=head)
+    load_known(network, {**encoder_state(), **own})
     return network, about
 
 
 def own_state(folder: Path) -> dict[str, Tensor]:
-    """The weights that an exported folder itself holds, float32."""
+    """The weights that an exported folder holds, over those of the model that it names, float32."""
     about = json.loads((folder / "config.json").read_text("utf-8"))
-    state = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+    state = own_state(model_repo_dir() / about["over"]) if "over" in about else {}
+    state |= {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
     if about["streaming"]:
         state |= {name: torch.tensor(about[name]) for name in ("stem_mean", "stem_std")}
     return state

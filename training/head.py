@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,25 +23,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.output import say
-from pipelines.acoustic.vocabulary import parse
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
-from pipelines.models.fold import fold, read_ort
-from pipelines.models.moonshine import WIDTH, Weights
-from pipelines.models.source import DECODER, TOKENIZER, verified
+from pipelines.models.moonshine import WIDTH
+from pipelines.models.token_head import TOKENS as KEPT
 from training.config import Augmentation
 from training.data import Speech, Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, spread
-from training.exported import TOKENS, WEIGHTS
+from training.exported import WEIGHTS, write_labels
 from training.features import EXTRACT_S, LAYERS, Features, Known, Together, batch_of
 from training.loop import EXPORT, ctc_loss, mask_spans
-from training.vocabulary import CharacterUnits, TokenUnits, Units, collapse
+from training.tokens import TokenLogits, token_logits
+from training.vocabulary import CharacterUnits, TokenUnits, Units, collapse, package_tokens
 
 HEAD, KERNEL = 256, 11
 BATCH_S = 120
 STEPS, WARM_UP, DECAY = 2_400, 200, 0.6
 RATE, WEIGHT_DECAY, DROPOUT, AVERAGE = 2e-3, 0.01, 0.1, 0.998
-OTHERS = 1_500
 MASKS = Augmentation(time_masks=0.15, time_mask_frames=8, channel_masks=0.0)
 EVALUATE_EVERY = 400
 """Steps between two checkpoints with word error rates."""
@@ -58,7 +55,7 @@ class Head(nn.Module):
     rate_share = 1.0
     """Of `rate`."""
 
-    def __init__(self, labels: int, width: int = HEAD) -> None:
+    def __init__(self, units: nn.Module, width: int = HEAD) -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.zeros(len(LAYERS)))
         self.enter = nn.Linear(WIDTH, width)
@@ -66,7 +63,7 @@ class Head(nn.Module):
         self.gate, self.after = nn.Linear(width, 2 * width), nn.Linear(width, width)
         self.across = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.units = nn.Linear(width, labels)
+        self.units = units
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """Logits, float32; `real` is 1 where a frame belongs to its clip, (batch, frames, 1)."""
@@ -92,49 +89,24 @@ class Head(nn.Module):
 
 
 class TokenHead(Head):
-    """Logits over the tokens of the package's decoder: the head says a state, its product with a token's row the logit.
-
-    The table stays as it is, so that a token that the transcripts hardly have is learned with those whose rows are near
-    its own. A step of training weighs the tokens of its own transcripts against `OTHERS` drawn by chance, not
-    against all of them.
-
-    Args:
-        table: The decoder's rows of the labels but the blank, (labels - 1, 416).
-        counts: How often each of these is said in the training speech.
-    """
+    """Logits over the tokens of the package's decoder, for two frames at a time."""
 
     stride = 2
     rate_share = 0.5
+    units: TokenLogits
 
-    def __init__(self, table: Tensor, counts: Tensor) -> None:
-        super().__init__(WIDTH, WIDTH)
-        table = table - table.mean(0)
-        self.register_buffer("table", table / table.norm(dim=1).mean(), persistent=False)
-        self.register_buffer("chances", (counts + 0.3).sqrt(), persistent=False)
+    def __init__(self, units: TokenLogits) -> None:
+        super().__init__(units, WIDTH)
         self.mix.data[-1] = 1.0  # the last layer is the one that the decoder reads
-        self.scale, self.bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.zeros(len(table)))
-        self.blank = nn.Linear(WIDTH, 1)
 
     def states(self, x: Tensor, real: Tensor) -> Tensor:
         """See `Head`: the mean of each two frames, of what is real in them."""
         return self.norms[2](halved(self._read(x, real), real))
 
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """See `Head`."""
-        return self._logits(self.states(x, real), torch.arange(len(self.bias)))
-
     def loss(self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]) -> Tensor:
         """See `Head`."""
-        said = torch.tensor([label - 1 for target in targets for label in target])
-        others = torch.multinomial(self.chances, min(OTHERS, len(self.bias)))
-        rows = torch.cat((said, others)).unique()
-        logits = self._logits(self.states(x, real), rows)
-        within = [(torch.searchsorted(rows, torch.tensor(target) - 1) + 1).tolist() for target in targets]
+        logits, within = self.units.drawn(self.states(x, real), targets)
         return ctc_loss(logits, -(-frames // self.stride), within)
-
-    def _logits(self, states: Tensor, rows: Tensor) -> Tensor:
-        tokens = functional.linear(self.units(states), self.table[rows]) * self.scale.exp() + self.bias[rows]
-        return torch.cat((self.blank(states), tokens), -1)
 
 
 def halved(x: Tensor, real: Tensor) -> Tensor:
@@ -148,17 +120,14 @@ def halved(x: Tensor, real: Tensor) -> Tensor:
 def of_characters() -> tuple[Head, Units]:
     """A head that writes characters, with weights of chance."""
     units = CharacterUnits()
-    return Head(len(units.labels)), units
+    return Head(nn.Linear(HEAD, len(units.labels))), units
 
 
 def of_tokens(utterances: Sequence[Utterance]) -> tuple[TokenHead, TokenUnits]:
     """A head that writes the tokens of the package's decoder, for training on these utterances."""
-    units = TokenUnits(parse(verified(TOKENIZER).read_bytes()), (each.text for each in utterances))
-    embedding = Weights.of_decoder(fold(read_ort(verified(DECODER)))).embedding()
-    said = Counter(label - 1 for each in utterances for label in units.encode(each.text))
-    counts = torch.tensor([said[label] for label in range(len(units.kept))], dtype=torch.float32)
-    table = torch.from_numpy(np.ascontiguousarray(embedding.value.T))[list(units.kept)]
-    return TokenHead(table, counts), units
+    texts = [each.text for each in utterances]
+    units = package_tokens(texts)
+    return TokenHead(token_logits(units, texts)), units
 
 
 def rate(step: int, steps: int) -> float:
@@ -241,11 +210,13 @@ def _recipe(names: tuple[str, str]) -> dict[str, Any]:
 
 def export_tokens(folder: Path, head: TokenHead, units: TokenUnits, facts: dict[str, Any]) -> None:
     """Write what `pipelines.models.token_head` builds from: weights in half precision, labels, configuration."""
-    tensors = {"head.tokens": torch.tensor(units.kept, dtype=torch.int32)}
-    tensors |= {f"head.{name}": value.half().contiguous() for name, value in head.state_dict().items()}
+    tensors = {KEPT: torch.tensor(units.kept, dtype=torch.int32)}
+    tensors |= {
+        f"head.{name.removeprefix('units.')}": value.half().contiguous() for name, value in head.state_dict().items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS)
-    (folder / TOKENS).write_text("".join(f"{label} {index}\n" for index, label in enumerate(units.labels)), "utf-8")
+    write_labels(folder, units)
     about = {"streaming": False, "units": "tokens", "facts": facts}
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 

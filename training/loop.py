@@ -14,25 +14,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.output import say
 from pipelines.acoustic.tokens import read_symbols
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
-from pipelines.models.moonshine import FRAME_SAMPLES
+from pipelines.models.moonshine import FRAME_SAMPLES, WIDTH
+from pipelines.paths import model_repo_dir
 from training.augment import change_speed, disturb
 from training.config import Augmentation, TrainingConfig
 from training.data import Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, padded, spread, transcribe
 from training.exported import TOKENS, export, load_exported, load_known, own_state
+from training.frozen import Frozen
 from training.network import CARRY_SAMPLES, Network, factored
 from training.pretrained import encoder_state
-from training.vocabulary import open_units
+from training.tokens import TokenLogits, token_logits
+from training.vocabulary import TokenUnits, open_units
 
 Batch = tuple[Tensor, Tensor, list[list[int]]]
-"""Waveforms, their lengths, and the units of their transcripts."""
+"""Waveforms or what the frozen layers make of them, their lengths, and the units of their transcripts."""
 LOG_EVERY = 20
 EXPORT = "export"
 """Folder of the weights in a training's folder."""
@@ -58,13 +61,19 @@ class Trainer:
         self.dev = load_speech(config.dev, cache)
         self.dev_utterances = spread(self.dev.utterances, DEV_EACH)
         self.units = open_units(config, (utterance.text for utterance in self.speech.utterances), folder)
-        self.network = Network(config.model, config.dropout, len(self.units.labels)).to(device)
+        self.network = Network(config.model, config.dropout, self._head()).to(device)
         self.teacher = self._teacher()
         self._start_weights()
+        self.frozen = Frozen(self.network, config, self.speech, cache) if config.copies else None
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = self._optimizer()
         self.step, self.elapsed_s = 0, 0.0
         self._stop = False
+
+    def _head(self) -> nn.Linear | TokenLogits:
+        if isinstance(self.units, TokenUnits):
+            return token_logits(self.units, (utterance.text for utterance in self.speech.utterances))
+        return nn.Linear(WIDTH, len(self.units.labels))
 
     def _start_weights(self) -> None:
         config = self.config
@@ -170,15 +179,12 @@ class Trainer:
         rate = self.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * rate
-        chance, speeds = config.augmentation.speed_chance, config.augmentation.speed
-        factors = torch.rand(len(lengths), dtype=torch.float64) * (speeds[1] - speeds[0]) + speeds[0]
-        factors[torch.rand(len(lengths)) >= chance] = 1.0
-        clean, lengths = change_speed(samples.to(self.device, non_blocking=True), lengths, factors)
-        if config.consistency_weight:
-            clean, lengths, targets = torch.cat((clean, clean)), torch.cat((lengths, lengths)), targets + targets
-        heard = disturb(clean, lengths, config.augmentation)
         with torch.autocast(self.device, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = self._losses(heard, clean, lengths, targets)
+            if self.frozen is not None:
+                chunk = self.frozen.chunk(self._copy(self.step))
+                losses = self._upper(samples.to(self.device), lengths, chunk, targets)
+            else:
+                losses = self._disturbed(samples, lengths, targets)
         total = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -192,6 +198,19 @@ class Trainer:
                     self.average[name].lerp_(value, 1 - decay)
         return {name: value.detach() for name, value in losses.items()} | {"norm": norm}
 
+    def _disturbed(self, samples: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
+        """The losses of waveforms, disturbed by chance."""
+        config = self.config
+        chance, speeds = config.augmentation.speed_chance, config.augmentation.speed
+        factors = torch.rand(len(lengths), dtype=torch.float64) * (speeds[1] - speeds[0]) + speeds[0]
+        factors[torch.rand(len(lengths)) >= chance] = 1.0
+        with torch.autocast(self.device, enabled=False):
+            clean, lengths = change_speed(samples.to(self.device, non_blocking=True), lengths, factors)
+            if config.consistency_weight:
+                clean, lengths, targets = torch.cat((clean, clean)), torch.cat((lengths, lengths)), targets + targets
+            heard = disturb(clean, lengths, config.augmentation)
+        return self._losses(heard, clean, lengths, targets)
+
     def _losses(self, samples: Tensor, clean: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
         """What is wrong with what the network makes of disturbed speech; a teacher hears it `clean`."""
         config, network = self.config, self.network
@@ -201,20 +220,27 @@ class Trainer:
             x, frames = network.stem(samples, lengths)
             if frozen:
                 x, _ = network.layer_range(x, frames, chunk, 0, frozen)
+        return self._upper(x, frames, chunk, targets, clean)
+
+    def _upper(
+        self, x: Tensor, frames: Tensor, chunk: int | None, targets: list[list[int]], clean: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The losses from the output of the last frozen layer on; only a teacher wants `clean`."""
+        config, network, frozen = self.config, self.network, self.config.model.frozen_layers
         x = mask_spans(x, config.augmentation)
         middle = config.hidden_layer if config.hidden_weight else 0
         keep = tuple({config.inter_layer, middle} - {0})
         x, kept = network.layer_range(x, frames, chunk, frozen, config.model.layers, keep)
         losses: dict[str, Tensor] = {}
         if config.ctc_weight:
-            logits = network.logits(x)
-            losses["ctc"] = config.ctc_weight * ctc_loss(logits, frames, targets)
+            logits, within = network.drawn_logits(x, targets)
+            losses["ctc"] = config.ctc_weight * ctc_loss(logits, frames, within)
             if config.inter_layer:
-                inner = network.logits(kept[config.inter_layer])
-                losses["inter"] = config.inter_weight * ctc_loss(inner, frames, targets)
+                inner, within = network.drawn_logits(kept[config.inter_layer], targets)
+                losses["inter"] = config.inter_weight * ctc_loss(inner, frames, within)
             if config.consistency_weight:
                 losses["consistency"] = config.consistency_weight * disagreement(logits, frames)
-        if self.teacher is not None:
+        if self.teacher is not None and clean is not None:
             losses |= self._distances(clean, frames, kept.get(middle), x)
         return losses
 
@@ -263,7 +289,7 @@ class Trainer:
             try:
                 for index, group in enumerate(self._groups()):
                     if index >= first:
-                        ready.put(self._batch(group))
+                        ready.put(self._batch(group, index))
             except BaseException as error:  # noqa: BLE001 (handed to the training thread, which raises it)
                 ready.put(error)
 
@@ -280,11 +306,18 @@ class Trainer:
             rng = np.random.default_rng((self.config.seed, 2, epoch))
             yield from batches(self.speech.utterances, int(self.config.batch_s * SAMPLE_RATE), rng)
 
-    def _batch(self, group: list[Utterance]) -> Batch:
+    def _copy(self, step: int) -> int:
+        """Which copy of the frozen layers' outputs a step hears."""
+        return int(np.random.default_rng((self.config.seed, 4, step)).integers(self.config.copies))
+
+    def _batch(self, group: list[Utterance], step: int) -> Batch:
+        targets = [self.units.encode(utterance.text) for utterance in group]
+        if self.frozen is not None:
+            return *self.frozen.batch(group, self._copy(step)), targets
         samples, lengths = padded([self.speech.audio(utterance).astype(np.float32) / 32768 for utterance in group])
         if self.device != "cpu":
             samples = samples.pin_memory()
-        return samples, lengths, [self.units.encode(utterance.text) for utterance in group]
+        return samples, lengths, targets
 
     def _evaluate(self) -> None:
         kept = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
@@ -304,8 +337,16 @@ class Trainer:
         training |= {"init": [_name(path) for path in self.config.init], "teacher": _name(self.config.teacher)}
         facts = {"training": training, "step": self.step, "hours": hours, "wer": rates}
         facts["speech"] = self.speech.hours_by_corpus()
-        export(self.folder / EXPORT, self.network, self.units.labels, self.average, facts)
+        export(self.folder / EXPORT, self.network, self.units, self.average, facts, self._over())
         self.network.load_state_dict(kept)
+
+    def _over(self) -> str:
+        """The model of the project that the frozen layers come from, where there is one."""
+        model = self.config.model
+        if not (model.streaming and model.frozen_layers and self.config.init):
+            return ""
+        last = Path(self.config.init[-1]).resolve()
+        return last.name if last.parent == model_repo_dir().resolve() else ""
 
     def _log(self, entry: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -23,6 +23,7 @@ from pipelines.models.moonshine import (
     WIDTH,
 )
 from training.config import Model
+from training.tokens import TokenLogits
 from training.vocabulary import CHARACTERS
 
 CARRY_SAMPLES = 511
@@ -97,6 +98,9 @@ class Attention(nn.Module):
                 wide[0], wide[1], wide[2], attn_mask=mask, scale=HEAD_WIDTH**-0.5
             )
             return self.o_proj(mixed[..., :HEAD_WIDTH].transpose(1, 2).reshape(batch, frames, WIDTH))
+        if x.dtype == torch.float32:
+            mixed = functional.scaled_dot_product_attention(queries, keys, parts[:, :, 2].transpose(1, 2), mask)
+            return self.o_proj(mixed.transpose(1, 2).reshape(batch, frames, WIDTH))
         # Products and softmax one by one: on CPUs 1.5 times as fast as the fused kernel in bfloat16.
         scores = (queries * (HEAD_WIDTH**-0.5)) @ keys.transpose(2, 3)
         if mask is not None:
@@ -183,9 +187,15 @@ def stem_frames(samples: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """Waveform to logits of the units."""
+    """Waveform to logits of the units.
 
-    def __init__(self, config: Model, dropout: float = 0.0, labels: int = len(CHARACTERS)) -> None:
+    Args:
+        config: What it is made of.
+        dropout: Of its layers.
+        head: States to logits; without, a product that writes characters.
+    """
+
+    def __init__(self, config: Model, dropout: float = 0.0, head: nn.Linear | TokenLogits | None = None) -> None:
         super().__init__()
         self.config = config
         self.conv1 = nn.Conv1d(1, WIDTH, 127, 64, bias=False)
@@ -199,19 +209,23 @@ class Network(nn.Module):
         )
         self.layers = nn.ModuleList(Layer(dropout) for _ in range(config.layers))
         self.layer_norm = Norm()
-        self.head = nn.Linear(WIDTH, labels)
+        self.head = head or nn.Linear(WIDTH, len(CHARACTERS))
         self.register_buffer("stem_mean", torch.zeros(()))
         self.register_buffer("stem_std", torch.ones(()))
 
+    def frames(self, lengths: Tensor) -> Tensor:
+        """Real frames of waveforms of so many samples."""
+        if not self.config.streaming:
+            return stem_frames(lengths)
+        # The last frame may hear zeros behind the end: whole frames only, as the chunks of a stream are padded.
+        return torch.div(lengths + FRAME_SAMPLES - 1, FRAME_SAMPLES, rounding_mode="floor")
+
     def stem(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, samples) to (batch, frames, 416) and the frames that are real; counts stay on the CPU."""
+        frames = self.frames(lengths)
         if self.config.streaming:
-            # The last frame may hear zeros behind the end: whole frames only, as the chunks of a stream are padded.
-            frames = torch.div(lengths + FRAME_SAMPLES - 1, FRAME_SAMPLES, rounding_mode="floor")
             after = int(frames.max()) * FRAME_SAMPLES - samples.shape[1]
             samples = functional.pad(samples, (CARRY_SAMPLES, max(after, 0)))
-        else:
-            frames = stem_frames(lengths)
         x = torch.tanh(self.conv1(samples[:, None]))
         if self.config.streaming:
             x = (x - self.stem_mean.to(x.dtype)) / self.stem_std.to(x.dtype)
@@ -254,6 +268,13 @@ class Network(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """Hidden states to logits, float32."""
         return self.head(self.layer_norm(x)).float()
+
+    def drawn_logits(self, x: Tensor, targets: list[list[int]]) -> tuple[Tensor, list[list[int]]]:
+        """What a step of training weighs: logits, float32, and its targets in their numbers (`TokenLogits`)."""
+        if not isinstance(self.head, TokenLogits):
+            return self.logits(x), targets
+        logits, within = self.head.drawn(self.layer_norm(x), targets)
+        return logits.float(), within
 
     def forward(self, samples: Tensor, lengths: Tensor, chunk_frames: int | None = None) -> tuple[Tensor, Tensor]:
         """Logits (batch, frames, labels) and real frames, of waveforms (batch, samples)."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pipelines.acoustic.tokens import WORD_MARK
-from pipelines.acoustic.vocabulary import BYTES, TokenTable
+from pipelines.acoustic.vocabulary import BYTES, TokenTable, parse
 from pipelines.errors import AmiraError
+from pipelines.models.source import TOKENIZER, verified
 
 if TYPE_CHECKING:
     from training.config import TrainingConfig
@@ -103,6 +104,15 @@ class TokenUnits:
         return self._table.text([self.kept[token - 1] for token in tokens if token != BLANK])
 
 
+def package_tokens(texts: Iterable[str]) -> TokenUnits:
+    """The tokens of the package's decoder, for these normalised transcripts.
+
+    Raises:
+        AmiraError: The package's files are missing or have the wrong hash.
+    """
+    return TokenUnits(parse(verified(TOKENIZER).read_bytes()), texts)
+
+
 def learn_pieces(texts: Iterable[str], size: int) -> bytes:
     """A SentencePiece model of byte-pair pieces, the same for the same texts.
 
@@ -147,6 +157,8 @@ def open_units(config: TrainingConfig, texts: Iterable[str], folder: Path) -> Un
     """
     if config.units == "characters":
         return CharacterUnits()
+    if config.units == "tokens":
+        return package_tokens(texts)
     path = folder / BPE_FILE
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The CTC models, made from the weights that we trained over the package's encoder.
 
-`moonshine-ctc` and `moonshine-ctc-tokens` hear whole clips; `stream-ctc-server` and `stream-ctc-draft` hear chunks.
+`moonshine-ctc` and `moonshine-ctc-tokens` hear whole clips; `stream-ctc-server`, `stream-ctc-tokens` and
+`stream-ctc-draft` hear chunks.
 Each has a folder of weights in `model-repo/`: `weights.safetensors`, `tokens.txt`, `config.json`, and if it says more
 about itself, a `README.md`.
 """
@@ -36,6 +37,7 @@ class Config(BaseModel):
         stem_mean: Taken away from the stem's first output, in place of its mean over time.
         stem_std: What is left is divided by it.
         units: `labels` of one product, or `tokens` of the package's decoder (`token_head`).
+        over: The folder beside it whose weights lie below its own; empty for none.
         facts: What its training wrote down of itself, for the card.
     """
 
@@ -48,6 +50,7 @@ class Config(BaseModel):
     stem_mean: float = 0.0
     stem_std: float = Field(default=1.0, gt=0)
     units: Literal["labels", "tokens"] = "labels"
+    over: str = ""
     facts: dict[str, Any] | None = None
 
 
@@ -82,6 +85,13 @@ MODELS: Mapping[str, _Model] = {
             "No frame waits for audio behind its own chunk.",
         ),
     ),
+    "stream-ctc-tokens": _Model(
+        "The same layers with a head that writes the tokens of Moonshine's decoder: for servers",
+        (
+            "A word is written when it is over and not letter by letter: for partial results of sentences.",
+            "No frame waits for audio behind its own chunk.",
+        ),
+    ),
     "stream-ctc-draft": _Model(
         "A small model of the same kind, at most 8 MB in INT8: for browsers and drafts",
         ("For first drafts where every megabyte counts; expect more errors than from the server size.",),
@@ -110,13 +120,22 @@ def read_config(weights_dir: Path) -> Config:
 
 def _sources(weights_dir: Path) -> dict[str, str]:
     own = {path.name: source.sha256(path) for path in sorted(weights_dir.iterdir()) if path.is_file()}
-    return package_sources(read_config(weights_dir)) | own
+    return lower_sources(weights_dir) | own
 
 
-def package_sources(config: Config) -> dict[str, str]:
-    """The package's files that a model is made from, with their hashes."""
-    files = (source.ENCODER, source.DECODER) if config.units == "tokens" else (source.ENCODER,)
-    return {Path(file.path).name: file.sha256 for file in files}
+def files_of_weights(weights_dir: Path) -> list[Path]:
+    """The files of weights that a model is made from, each over those before."""
+    over = read_config(weights_dir).over
+    lower = files_of_weights(weights_dir.parent / over) if over else []
+    return [*lower, weights_dir / WEIGHTS]
+
+
+def lower_sources(weights_dir: Path) -> dict[str, str]:
+    """What lies below a model's own folder, with its hash: files of the package, weights of another model."""
+    package = (source.ENCODER, source.DECODER) if read_config(weights_dir).units == "tokens" else (source.ENCODER,)
+    found = {Path(file.path).name: file.sha256 for file in package}
+    weights = files_of_weights(weights_dir)[:-1]
+    return found | {path.relative_to(weights_dir.parent).as_posix(): source.sha256(path) for path in weights}
 
 
 def _build_into(weights_dir: Path, precisions: tuple[str, ...], folder: Path, progress: Progress) -> None:

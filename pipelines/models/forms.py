@@ -84,13 +84,13 @@ def ctc_forms(weights_dir: Path) -> Forms:
 
     config = build_ctc.read_config(weights_dir)
     package = Weights.of_encoder(fold(read_ort(source.verified(source.ENCODER))))
-    tensors = trained.load(weights_dir / build_ctc.WEIGHTS)
+    files = build_ctc.files_of_weights(weights_dir)
+    tensors = {name: value for path in files for name, value in trained.load(path).items()}
     if config.units == "tokens":
         decoder = Weights.of_decoder(fold(read_ort(source.verified(source.DECODER))))
         tensors = token_head.with_units(tensors, decoder.embedding().value.T)
     weights = trained.TrainedWeights(tensors, package)
-    sources = build_ctc.package_sources(config)
-    sources[build_ctc.WEIGHTS] = source.sha256(weights_dir / build_ctc.WEIGHTS)
+    sources = build_ctc.lower_sources(weights_dir) | {build_ctc.WEIGHTS: source.sha256(files[-1])}
     if not config.streaming:
         write, small = ctc_graph.ctc_graph, graph.integer_linear
         if config.units == "tokens":

@@ -34,7 +34,8 @@ def section(facts: Mapping[str, Any] | None) -> str:
     teacher = f"; teacher `{training['teacher']}`" if training["teacher"] else ""
     kind = training.get("units")
     units = f"{training['bpe_size']} pieces of words" if kind == "bpe" else UNITS.get(kind, "characters")
-    command = "python -m training" if kind != "tokens" else "python -m training.head --tokens"
+    whole = kind != "tokens" or "model" in training  # the head alone has no network of its own
+    command = "python -m training" if whole else "python -m training.head --tokens"
     lines = [
         f"- Data: {facts['hours']:g} h of English speech{_heard(training['corpus'], facts.get('speech', {}))}",
         f"- Recipe: {facts['step']:,} steps of {training['batch_s']:g} s, seed {training['seed']}, {units}, from "

@@ -19,18 +19,23 @@ from pipelines.config import PipelineConfig
 from pipelines.contracts import AcousticModel, AudioBatch, Float32, StreamingAcousticModel
 from pipelines.errors import AmiraError
 from pipelines.models import build_ctc, forms, source
+from pipelines.models.fold import fold, read_ort
+from pipelines.models.moonshine import Weights
 from pipelines.models.recipe import make
+from pipelines.models.token_head import with_units
 from pipelines.paths import models_dir
 from pipelines.registry import Context
 from tests import stream_oracle
 from tests.allocations import traced
-from tests.trained_weights import LABELS, stream_weights, write_weights
+from tests.trained_weights import LABELS, stream_weights, token_head, upper_layers, write_weights
 from training.config import load_config
 
 pytestmark = pytest.mark.models
 
 LAYERS, LEFT, MEAN, STD = 2, 20, 0.02, 0.3
 NAME = "stream-ctc-draft"
+UNITS = ("tokens", "units", "scale", "bias", "blank")
+"""Tensors of a head that writes tokens from one product."""
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +284,45 @@ def test_as_a_pipeline(built: Path, samples: Float32) -> None:
         transcript = pipeline.transcribe(pcm)
         assert set(transcript.text) <= set("".join(LABELS) + " ")
         assert pipeline.transcribe(bytes(2)).hypotheses[0].tokens is not None
+
+
+@pytest.fixture(scope="module")
+def tokens_over_another(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, np.ndarray]]:
+    """Weights of an upper layer that writes tokens over another model's lower ones; built; and all of it as tensors."""
+    tmp_path = tmp_path_factory.mktemp("over")
+    config = {"streaming": True, "layers": LAYERS, "left_frames": LEFT, "stem_mean": MEAN, "stem_std": STD}
+    below, above = stream_weights(LAYERS), upper_layers(range(1, LAYERS), seed=9)
+    own = {key: value for key, value in token_head().items() if key.split(".")[1] in UNITS}
+    own |= {key: value for key, value in above.items() if not key.startswith("head.")}
+    write_weights(tmp_path / "weights" / NAME, below, **config)
+    folder = write_weights(tmp_path / "weights" / "stream-ctc-tokens", own, **config, over=NAME, units="tokens")
+    built = make(build_ctc.recipe(folder), tmp_path / "models", lambda text: None)
+    table = Weights.of_decoder(fold(read_ort(source.verified(source.DECODER)))).embedding().value.T
+    written = {key: np.asarray(value, np.float32) for key, value in own.items()}
+    return folder, built, below | with_units(written, table)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("ort@fp32", 1e-3), ("simd-stream@fp32", 1e-3), ("ort@int8", 0.2)])
+def test_upper_layers_that_write_tokens_lie_over_another_models_lower_ones(
+    name: str,
+    tolerance: float,
+    tokens_over_another: tuple[Path, Path, dict[str, np.ndarray]],
+    samples: Float32,
+) -> None:
+    _, built, written = tokens_over_another
+    wanted = offline(written, samples, 7)
+    assert wanted.shape == (131, 41)
+    with opened(built, name) as model:
+        np.testing.assert_allclose(stream(model, samples), wanted, atol=tolerance)
+
+
+def test_a_model_over_another_is_made_from_its_weights_too(
+    tokens_over_another: tuple[Path, Path, dict[str, np.ndarray]],
+) -> None:
+    folder, _, _ = tokens_over_another
+    below = f"{NAME}/weights.safetensors"
+    first = forms.ctc_forms(folder).sources[below]
+    assert build_ctc.recipe(folder).sources()[below] == first == source.sha256(folder.parent / below)
 
 
 def test_the_browsers_model_has_at_most_eight_megabytes(tmp_path: Path) -> None:

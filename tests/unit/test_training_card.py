@@ -37,6 +37,8 @@ def test_data_licences_seed_recipe_and_accuracy_are_there() -> None:
     text = section(pieces)
     assert "the tokens of the package's decoder, from the package's encoder." in text
     assert "`python -m training.head --tokens` repeats it" in text
+    pieces["training"] |= {"model": {"streaming": True}}
+    assert "`python -m training` repeats it" in section(pieces)
 
 
 def test_what_it_is_good_and_bad_at_follows_from_its_errors() -> None:

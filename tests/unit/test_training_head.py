@@ -19,15 +19,16 @@ from pipelines.models.fold import fold, read_ort  # noqa: E402
 from pipelines.models.moonshine import WIDTH, Weights  # noqa: E402
 from pipelines.models.source import DECODER, verified  # noqa: E402
 from pipelines.models.token_head import with_units  # noqa: E402
-from training import head as heads  # noqa: E402
+from training import tokens  # noqa: E402
 from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
 from training.features import LAYERS, Features, Together, batch_of  # noqa: E402
-from training.head import Head, TokenHead, export_tokens, of_tokens, rate, train  # noqa: E402
+from training.head import HEAD, Head, TokenHead, export_tokens, of_tokens, rate, train  # noqa: E402
 from training.loop import ctc_loss  # noqa: E402
 from training.network import Network  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
+from training.tokens import TokenLogits  # noqa: E402
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_a_clip_beside_a_longer_one_is_the_clip_alone(speech: Speech, tmp_path: 
     short, long = speech.utterances[0], speech.utterances[-1]
     x, frames, real = batch_of(features, [short, long])
     alone, _, own = batch_of(features, [short])
-    for head in (Head(29).eval(), of_tokens(speech.utterances)[0].eval()):
+    for head in (Head(torch.nn.Linear(HEAD, 29)).eval(), of_tokens(speech.utterances)[0].eval()):
         with torch.inference_mode():
             by_itself = head(alone, own)[0]
             beside = head(x, real)[0, : len(by_itself)]
@@ -81,7 +82,7 @@ def test_an_exported_head_is_the_head(speech: Speech, tmp_path: Path) -> None:
     """`pipelines.models.token_head` says its labels from the states as the head itself does."""
     torch.manual_seed(0)
     head, units = of_tokens(speech.utterances)
-    torch.nn.init.normal_(head.bias)
+    torch.nn.init.normal_(head.units.bias)
     export_tokens(tmp_path, head.eval(), units, {})
     embedding = Weights.of_decoder(fold(read_ort(verified(DECODER)))).embedding().value.T
     made = with_units(trained.load(tmp_path / "weights.safetensors"), embedding)
@@ -97,23 +98,34 @@ def test_an_exported_head_is_the_head(speech: Speech, tmp_path: Path) -> None:
 
 def test_weighing_all_tokens_is_the_plain_loss_and_fewer_are_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    head = TokenHead(torch.randn(50, WIDTH), torch.ones(50)).eval()
+    head = TokenHead(TokenLogits(torch.randn(50, WIDTH), torch.ones(50))).eval()
     x, frames = torch.randn(2, 41, len(LAYERS) * WIDTH), torch.tensor([41, 30])
     real = (torch.arange(41)[None] < frames[:, None]).float()[..., None]
     targets = [[7, 7, 50, 1], [3]]
     plain = ctc_loss(head(x, real), torch.tensor([21, 15]), targets)
     torch.testing.assert_close(head.loss(x, frames, real, targets), plain)
-    monkeypatch.setattr(heads, "OTHERS", 5)
+    monkeypatch.setattr(tokens, "OTHERS", 5)
     assert head.loss(x, frames, real, targets) < plain
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("tokens", [False, True])
-def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_path: Path, tokens: bool) -> None:
+@pytest.mark.parametrize("writes_tokens", [False, True])
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_path: Path, writes_tokens: bool) -> None:
     features, said = Features(speech, speech.utterances, tmp_path / "cache"), speech.utterances
     for name, stops in (("whole", [40]), ("parts", [20, 40])):
         for until in stops:
-            train(said, features, said, features, tmp_path / name, 1, steps=40, every=20, until=until, tokens=tokens)
+            train(
+                said,
+                features,
+                said,
+                features,
+                tmp_path / name,
+                1,
+                steps=40,
+                every=20,
+                until=until,
+                tokens=writes_tokens,
+            )
     whole, parts = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))
     for name, value in whole["average"].items():
         torch.testing.assert_close(value, parts["average"][name], rtol=0, atol=1e-6)
@@ -122,9 +134,9 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_p
     assert log[1]["ctc"] < log[0]["ctc"]  # it learns what is always said
     assert set(log[1]["wer"]) == {"noise", "noise empty"}
     assert log[1]["hours"] == round(speech.hours, 2)
-    assert (tmp_path / "parts" / "export" / "weights.safetensors").is_file() == tokens
+    assert (tmp_path / "parts" / "export" / "weights.safetensors").is_file() == writes_tokens
     with pytest.raises(AmiraError, match="other units"):
-        train(said, features, said, features, tmp_path / "whole", 1, steps=60, tokens=not tokens)
+        train(said, features, said, features, tmp_path / "whole", 1, steps=60, tokens=not writes_tokens)
 
 
 @pytest.mark.models

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
 pytest.importorskip("safetensors", reason="safetensors is not installed (extra `train`)")
 
+from pipelines.acoustic.tokens import read_symbols  # noqa: E402
 from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.paths import models_dir  # noqa: E402
+from training import exported, frozen, loop  # noqa: E402
 from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
 from training.exported import load_exported, load_known  # noqa: E402
 from training.loop import Trainer, ctc_loss, disagreement, mask_spans  # noqa: E402
 from training.network import Network, factored  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
+from training.tokens import TokenLogits  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +148,65 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(tmp_path: Path, corpu
     assert torch.equal(whole["layers.0.mlp.fc1.weight"], start["layers.0.mlp.fc1.weight"])
     log = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "wer" in entry] == [2, 4]
+
+
+@pytest.mark.models
+def test_upper_layers_learn_to_write_tokens_from_what_the_lower_ones_made_once(
+    tmp_path: Path, corpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept is what the lower layers say in that copy's chunks; a stopped training goes on as it would have."""
+    config = TrainingConfig(
+        name="t", corpus=corpus, dev=corpus, units="tokens", copies=2, precision="fp32", evaluate_every=2,
+        model=Model(layers=3, frozen_layers=2, streaming=True, chunk_frames=(7, 14), left_frames=20),
+        steps=4, warm_up_steps=2, batch_s=4, dropout=0.1, init=(str(tmp_path / "below"),),
+    )  # fmt: skip
+    below = config.model_copy(update={"units": "characters", "copies": 0, "init": (), "steps": 1})
+    Trainer(below, tmp_path / "t", tmp_path / "cache").run()
+    (tmp_path / "t" / "export").rename(tmp_path / "below")
+    monkeypatch.setattr(loop, "model_repo_dir", lambda: tmp_path)
+    monkeypatch.setattr(exported, "model_repo_dir", lambda: tmp_path)
+    trainer = Trainer(config, tmp_path / "whole", tmp_path / "cache")
+    assert trainer.frozen is not None
+    utterance = trainer.speech.utterances[5]
+    kept, frames = trainer.frozen.batch([utterance], 0)
+    wave = torch.from_numpy(trainer.speech.audio(utterance).astype(np.float32) / 32768)[None]
+    network = trainer.network.eval()
+    with torch.inference_mode():
+        x, count = network.stem(wave, torch.tensor([utterance.samples]))
+        x, _ = network.layer_range(x, count, 7, 0, 2)
+    assert frames.tolist() == count.tolist()
+    assert float((kept - x).abs().max()) < 2e-3 * float(x.abs().max())
+    pair, longer = trainer.frozen.batch(trainer.speech.utterances[:2], 1)
+    assert [trainer.frozen.chunk(copy) for copy in (0, 1)] == [7, 14]
+    assert pair.shape[1] == int(longer.max())
+    for row, end in zip(pair, longer.tolist(), strict=True):
+        assert not row[end:].any()
+        assert row[:end].any(dim=1).all()
+    network.train()
+    trainer.run()
+    monkeypatch.setattr(frozen.Frozen, "_extract", None)  # the next ones find the files
+    for stop in (2, 4):
+        Trainer(config, tmp_path / "parts", tmp_path / "cache").run(until=stop)
+    whole, parts = (load_exported(tmp_path / name / "export")[0] for name in ("whole", "parts"))
+    assert isinstance(whole.head, TokenLogits)
+    assert isinstance(parts.head, TokenLogits)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(value, parts.state_dict()[name], rtol=0, atol=1e-5)
+    torch.testing.assert_close(whole.head.table, trainer.network.head.table)
+    first = load_exported(tmp_path / "below")[0].state_dict()
+    assert torch.equal(first["layers.1.mlp.fc1.weight"], whole.state_dict()["layers.1.mlp.fc1.weight"])
+    assert not torch.equal(first["layers.2.mlp.fc1.weight"], whole.state_dict()["layers.2.mlp.fc1.weight"])
+    own = exported.load_file(tmp_path / "whole" / "export" / "weights.safetensors")
+    assert not [name for name in own if name.startswith(("conv", "layers.0", "layers.1"))]
+    assert len(read_symbols(tmp_path / "whole" / "export" / "tokens.txt")) == 1 + len(own["head.tokens"])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"model": Model(frozen_layers=0)}, {"teacher": "package"}, {"consistency_weight": 0.2}]
+)
+def test_copies_are_of_frozen_layers_and_of_one_hearing(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="copies needs frozen layers, and neither a teacher nor consistency_weight"):
+        TrainingConfig(name="t", copies=1, **wrong)
 
 
 def test_two_disturbed_hearings_and_a_late_teacher_train_and_lower_layers_learn_slower(
