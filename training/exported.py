@@ -54,9 +54,10 @@ def export(
     }
     if over:
         about["over"] = over
-    if isinstance(units, TokenUnits):
+    if isinstance(units, TokenUnits) and isinstance(network.head, TokenLogits):
         about["units"] = "tokens"
         kept[KEPT] = torch.tensor(units.kept, dtype=torch.int32)
+        kept["head.bias"] = (state["head.bias"] + network.head.presence).half()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(kept, folder / WEIGHTS)
     write_labels(folder, units)
@@ -84,7 +85,7 @@ def load_exported(folder: Path) -> tuple[Network, dict[str, Any]]:
     head: nn.Linear | TokenLogits = nn.Linear(WIDTH, len(read_symbols(folder / TOKENS)))
     if KEPT in own:
         kept = own[KEPT].int().tolist()
-        head = TokenLogits(rows_of(kept), torch.ones(len(kept)))
+        head = TokenLogits(rows_of(kept))
     network = Network(model, head=head)
     load_known(network, {**encoder_state(), **own})
     return network, about

@@ -127,7 +127,8 @@ def of_tokens(utterances: Sequence[Utterance]) -> tuple[TokenHead, TokenUnits]:
     """A head that writes the tokens of the package's decoder, for training on these utterances."""
     texts = [each.text for each in utterances]
     units = package_tokens(texts)
-    return TokenHead(token_logits(units, texts)), units
+    share = BATCH_S * SAMPLE_RATE / sum(each.samples for each in utterances)
+    return TokenHead(token_logits(units, texts, share)), units
 
 
 def rate(step: int, steps: int) -> float:
@@ -211,9 +212,9 @@ def _recipe(names: tuple[str, str]) -> dict[str, Any]:
 def export_tokens(folder: Path, head: TokenHead, units: TokenUnits, facts: dict[str, Any]) -> None:
     """Write what `pipelines.models.token_head` builds from: weights in half precision, labels, configuration."""
     tensors = {KEPT: torch.tensor(units.kept, dtype=torch.int32)}
-    tensors |= {
-        f"head.{name.removeprefix('units.')}": value.half().contiguous() for name, value in head.state_dict().items()
-    }
+    state = head.state_dict()
+    state["units.bias"] = state["units.bias"] + head.units.presence
+    tensors |= {f"head.{name.removeprefix('units.')}": value.half().contiguous() for name, value in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS)
     write_labels(folder, units)

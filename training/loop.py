@@ -72,7 +72,8 @@ class Trainer:
 
     def _head(self) -> nn.Linear | TokenLogits:
         if isinstance(self.units, TokenUnits):
-            return token_logits(self.units, (utterance.text for utterance in self.speech.utterances))
+            share = self.config.batch_s / 3600 / self.speech.hours
+            return token_logits(self.units, (utterance.text for utterance in self.speech.utterances), share)
         return nn.Linear(WIDTH, len(self.units.labels))
 
     def _start_weights(self) -> None:

@@ -98,7 +98,7 @@ def test_an_exported_head_is_the_head(speech: Speech, tmp_path: Path) -> None:
 
 def test_weighing_all_tokens_is_the_plain_loss_and_fewer_are_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    head = TokenHead(TokenLogits(torch.randn(50, WIDTH), torch.ones(50))).eval()
+    head = TokenHead(TokenLogits(torch.randn(50, WIDTH))).eval()
     x, frames = torch.randn(2, 41, len(LAYERS) * WIDTH), torch.tensor([41, 30])
     real = (torch.arange(41)[None] < frames[:, None]).float()[..., None]
     targets = [[7, 7, 50, 1], [3]]
@@ -106,6 +106,26 @@ def test_weighing_all_tokens_is_the_plain_loss_and_fewer_are_a_part_of_it(monkey
     torch.testing.assert_close(head.loss(x, frames, real, targets), plain)
     monkeypatch.setattr(tokens, "OTHERS", 5)
     assert head.loss(x, frames, real, targets) < plain
+
+
+def test_what_a_step_weighs_is_as_likely_as_the_correction_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted over many steps; and with all tokens in each step there is nothing to correct."""
+    monkeypatch.setattr(tokens, "OTHERS", 20)
+    torch.manual_seed(0)
+    counts = torch.arange(100.0) ** 2 / 50
+    units = TokenLogits(torch.randn(100, WIDTH), counts, share=0.01)
+    seen = torch.zeros(100)
+    for _ in range(2_000):
+        said = (torch.poisson(counts * 0.01) > 0).nonzero().flatten()
+        others = torch.multinomial(units.chances, 20)
+        seen[torch.cat((said, others)).unique()] += 1
+    torch.testing.assert_close(units.presence.exp(), seen / 2_000, rtol=0.1, atol=0.03)
+    states = torch.randn(1, 3, WIDTH)
+    torch.testing.assert_close(
+        units(states)[..., 1:] - units.presence, units._logits(states, torch.arange(100))[..., 1:]
+    )
+    monkeypatch.setattr(tokens, "OTHERS", 1_500)
+    assert not TokenLogits(torch.randn(100, WIDTH), counts).presence.any()
 
 
 @pytest.mark.models
