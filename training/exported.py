@@ -11,15 +11,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipelines.acoustic.tokens import read_symbols
+from pipelines.acoustic.vocabulary import parse
 from pipelines.errors import AmiraError
 from pipelines.models.moonshine import WIDTH
+from pipelines.models.source import TOKENIZER, verified
 from pipelines.models.token_head import TOKENS as KEPT
 from pipelines.paths import model_repo_dir
 from training.config import Model
 from training.network import Network
 from training.pretrained import encoder_state
 from training.tokens import TokenLogits, rows_of
-from training.vocabulary import TokenUnits, Units
+from training.vocabulary import CharacterUnits, TokenUnits, Units
 
 WEIGHTS, TOKENS = "weights.safetensors", "tokens.txt"
 _TOP = ("layer_norm.", "head.")
@@ -73,12 +75,14 @@ def load_exported(folder: Path) -> tuple[Network, dict[str, Any]]:
     """The network of an exported folder; weights that it does not hold are the package's.
 
     Raises:
-        AmiraError: There is no such folder.
+        AmiraError: There is no such folder, or what is in it is a head and no network.
     """
     try:
         about: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
     except OSError as error:
         raise AmiraError(f"there are no trained weights in {folder}: {error}. Train them first") from error
+    if "layers" not in about:
+        raise AmiraError(f"{folder} holds a head alone (`python -m training.head`), which its own training measures")
     fields = {name: about[name] for name in Model.model_fields if name != "chunk_frames"}
     model = Model(**fields, chunk_frames=(about["chunk_frames"],))
     own = own_state(folder)
@@ -89,6 +93,20 @@ def load_exported(folder: Path) -> tuple[Network, dict[str, Any]]:
     network = Network(model, head=head)
     load_known(network, {**encoder_state(), **own})
     return network, about
+
+
+def exported_units(folder: Path) -> Units:
+    """What an exported network writes.
+
+    Raises:
+        AmiraError: Pieces of words, which are kept in the folder of the training.
+    """
+    kind = json.loads((folder / "config.json").read_text("utf-8"))["facts"]["training"]["units"]
+    if kind == "tokens":
+        return TokenUnits(parse(verified(TOKENIZER).read_bytes()), own_state(folder)[KEPT].int().tolist())
+    if kind != "characters":
+        raise AmiraError(f"{folder} writes {kind}: only models of characters and of tokens can be measured here")
+    return CharacterUnits()
 
 
 def own_state(folder: Path) -> dict[str, Tensor]:

@@ -42,21 +42,18 @@ def measure(folder: Path, cache: Path) -> None:
     """Measure the word error rates of exported weights here, and write them into their `config.json`.
 
     Raises:
-        AmiraError: There are no weights, they write pieces of words, or the dev speech is not here.
+        AmiraError: There are no weights, they write pieces of words or are a head alone, or the dev speech is not here.
     """
     from training.data import load_speech
     from training.evaluate import DEV_EACH, error_rates, spread, transcribe
-    from training.exported import load_exported
-    from training.vocabulary import CharacterUnits
+    from training.exported import exported_units, load_exported
 
     network, about = load_exported(folder)
     training = about["facts"]["training"]
-    if training["units"] != "characters":
-        raise AmiraError(f"{folder} writes {training['units']}: only models of characters can be measured here")
     speech = load_speech(training["dev"], cache)
     chosen = spread(speech.utterances, DEV_EACH)
     chunk = about["chunk_frames"] if about["streaming"] else None
-    about["facts"]["wer"] = error_rates(transcribe(network, CharacterUnits(), speech, chosen, chunk), chosen)
+    about["facts"]["wer"] = error_rates(transcribe(network, exported_units(folder), speech, chosen, chunk), chosen)
     (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 

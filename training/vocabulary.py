@@ -80,18 +80,12 @@ class TokenUnits:
 
     Args:
         tokens: The decoder's table, as `pipelines.acoustic.vocabulary.parse` reads it.
-        texts: Whose tokens are kept in any case: normalised transcripts.
+        kept: The decoder's number of each label but the blank: label 1 is `kept[0]`.
     """
 
-    def __init__(self, tokens: Sequence[bytes], texts: Iterable[str]) -> None:
+    def __init__(self, tokens: Sequence[bytes], kept: Iterable[int]) -> None:
         self._table = TokenTable(list(tokens))
-        said = {token for text in texts for token in self._table.encode(text)}
-        self.kept = tuple(
-            index
-            for index, token in enumerate(tokens)
-            if index in said or (index not in BYTES and _LOWER_CASE.fullmatch(token))
-        )
-        """The decoder's number of each label but the blank: label 1 is `kept[0]`."""
+        self.kept = tuple(kept)
         self._ids = {token: label for label, token in enumerate(self.kept, 1)}
         self.labels = ("<blank>", *(tokens[index].decode("utf-8", "replace") for index in self.kept))
 
@@ -105,12 +99,22 @@ class TokenUnits:
 
 
 def package_tokens(texts: Iterable[str]) -> TokenUnits:
-    """The tokens of the package's decoder, for these normalised transcripts.
+    """Those of lower-case English, and whatever else these normalised transcripts are spelled with.
 
     Raises:
         AmiraError: The package's files are missing or have the wrong hash.
     """
-    return TokenUnits(parse(verified(TOKENIZER).read_bytes()), texts)
+    tokens = parse(verified(TOKENIZER).read_bytes())
+    table = TokenTable(tokens)
+    said = {token for text in texts for token in table.encode(text)}
+    return TokenUnits(
+        tokens,
+        (
+            index
+            for index, token in enumerate(tokens)
+            if index in said or (index not in BYTES and _LOWER_CASE.fullmatch(token))
+        ),
+    )
 
 
 def learn_pieces(texts: Iterable[str], size: int) -> bytes:

@@ -42,11 +42,17 @@ WINDOW_S = 4.0
 AGAIN_S = 0.16
 """How often the whole-clip model is run again over its window."""
 WHOLE = "moonshine-ctc"
-SERVER, DRAFT = "stream-ctc-server", "stream-ctc-draft"
+SERVER, TOKENS, DRAFT = "stream-ctc-server", "stream-ctc-tokens", "stream-ctc-draft"
 STEP_FORMS = ("fp32", "fp16", "int8", "int8-balanced")
 COMPILED = "compiled-"
 """Begins the forms in our own compiled loops; the others are ONNX Runtime's."""
-FORMS = {WHOLE: ("fp32", "int8")} | dict.fromkeys((SERVER, DRAFT), (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8"))
+ALL_FORMS = (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8")
+FORMS = {
+    WHOLE: ("fp32", "int8"),
+    SERVER: ALL_FORMS,
+    TOKENS: ("fp32", "fp16", "int8", f"{COMPILED}fp32", f"{COMPILED}int8"),
+    DRAFT: ALL_FORMS,
+}
 BATCH = 8
 BATCHED = ("fp32", "int8-balanced", f"{COMPILED}fp32", f"{COMPILED}int8")
 """Forms of the server size that are measured in batches of so many streams, too."""
@@ -62,8 +68,10 @@ BAR_FORMS = {
 }
 BARS = (
     (SERVER, "step_ms", 8.0, "a step of the server size, ms"),
+    (TOKENS, "step_ms", 8.0, "a step of the server size that writes tokens, ms"),
     (DRAFT, "step_ms", 3.0, "a step of the draft size, ms"),
     (SERVER, "share", 0.25, "compute of the server size over the whole model's, for the same audio"),
+    (TOKENS, "share", 0.25, "the same, writing tokens"),
 )
 LANES = 8 if cpu.missing("avx512") else 16
 FMA_TIMES = 400_000

@@ -50,14 +50,20 @@ def test_weights_are_measured_where_they_are(tmp_path: Path) -> None:
     network.head.bias.data[0] = 1e4  # it says nothing
     training = TrainingConfig(name="t", dev=str(manifest)).model_dump()
     facts = {"training": training, "step": 1, "hours": 1.0, "wer": {"noise": 3.0}}
-    export(tmp_path / "t", network, CharacterUnits.labels, network.state_dict(), facts)
+    export(tmp_path / "t", network, CharacterUnits(), network.state_dict(), facts)
     main(tmp_path / "t", cache=tmp_path / "cache")
     found = json.loads((tmp_path / "t" / "config.json").read_text())["facts"]["wer"]
     assert found == {"noise": 100.0, "noise empty": 1}
     facts["training"]["units"] = "bpe"
-    export(tmp_path / "t", network, CharacterUnits.labels, network.state_dict(), facts)
-    with pytest.raises(AmiraError, match="only models of characters"):
+    export(tmp_path / "t", network, CharacterUnits(), network.state_dict(), facts)
+    with pytest.raises(AmiraError, match="writes bpe: only models of characters and of tokens"):
         main(tmp_path / "t", cache=tmp_path / "cache")
+
+
+def test_a_head_alone_is_not_measured_here() -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
+    with pytest.raises(AmiraError, match=r"holds a head alone \(`python -m training.head`\)"):
+        main(Path(__file__).parents[2] / "model-repo" / "moonshine-ctc-tokens", cache=Path("unused"))
 
 
 @pytest.mark.parametrize("name", README_OF)

@@ -15,7 +15,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed (extra `
 from pipelines.acoustic.tokens import read_symbols  # noqa: E402
 from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.paths import models_dir  # noqa: E402
-from training import exported, frozen, loop  # noqa: E402
+from training import exported, facts, frozen, loop  # noqa: E402
 from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
 from training.exported import load_exported, load_known  # noqa: E402
 from training.loop import Trainer, ctc_loss, disagreement, mask_spans  # noqa: E402
@@ -196,6 +196,9 @@ def test_upper_layers_learn_to_write_tokens_from_what_the_lower_ones_made_once(
     first = load_exported(tmp_path / "below")[0].state_dict()
     assert torch.equal(first["layers.1.mlp.fc1.weight"], whole.state_dict()["layers.1.mlp.fc1.weight"])
     assert not torch.equal(first["layers.2.mlp.fc1.weight"], whole.state_dict()["layers.2.mlp.fc1.weight"])
+    about = json.loads((tmp_path / "whole" / "export" / "config.json").read_text("utf-8"))
+    facts.measure(tmp_path / "whole" / "export", tmp_path / "cache")
+    assert json.loads((tmp_path / "whole" / "export" / "config.json").read_text("utf-8")) == about
     own = exported.load_file(tmp_path / "whole" / "export" / "weights.safetensors")
     assert not [name for name in own if name.startswith(("conv", "layers.0", "layers.1"))]
     assert len(read_symbols(tmp_path / "whole" / "export" / "tokens.txt")) == 1 + len(own["head.tokens"])
