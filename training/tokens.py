@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -44,6 +45,11 @@ class TokenLogits(nn.Module):
         self.units = nn.Linear(WIDTH, WIDTH)
         self.scale, self.bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.zeros(len(table)))
         self.blank = nn.Linear(WIDTH, 1)
+        # At first all tokens are as likely, and the blank as all of them together: where one token happened to be far
+        # ahead of the blank, a network whose states have large constant parts stretched tokens and learned no blank.
+        nn.init.zeros_(self.units.weight)
+        nn.init.zeros_(self.units.bias)
+        nn.init.constant_(self.blank.bias, math.log(OTHERS))
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits of all labels, (batch, frames, labels)."""

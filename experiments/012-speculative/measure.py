@@ -9,8 +9,9 @@ bootstrap interval over clips.
 
 Sources of drafts: `greedy`, `beam` (with the trigram of the training transcripts, `amira graph build`) and `english`
 (with CMU Sphinx's English trigram, made once) decode the CTC model's output; `search` searches it again before each
-pass, with the beam of `english`, behind what is written, and that time counts as the decoder's; `text` is the text
-that the speaker was to read. With `--errors`, that text has this share of its words damaged:
+pass, with the beam of `english`, behind what is written, and that time counts as the decoder's; `tokens` is the best
+path of `moonshine-ctc-tokens`, which hears with the attention model's own encoder and writes its tokens; `text` is the
+text that the speaker was to read. With `--errors`, that text has this share of its words damaged:
 what a better or worse draft model would be worth.
 """
 
@@ -43,10 +44,10 @@ from pipelines.paths import home, models_dir
 from pipelines.registry import Context
 
 TRIALS = {
-    "simd@int8": (("greedy", 5), ("beam", 5), ("english", 5), ("search", 5), ("text", 5)),
+    "simd@int8": (("greedy", 5), ("beam", 5), ("english", 5), ("search", 5), ("tokens", 5), ("text", 5)),
     "simd@fp32": (("greedy", 2), ("beam", 3), ("search", 3), ("text", 5)),
     "ort@int8": (("greedy", 3), ("beam", 5), ("search", 5), ("text", 7)),
-    "ort@fp32": (("greedy", 3), ("beam", 5), ("english", 5), ("search", 5), ("text", 5)),
+    "ort@fp32": (("greedy", 3), ("beam", 5), ("english", 5), ("search", 5), ("tokens", 5), ("text", 5)),
 }
 """For each variant of the attention model: where drafts come from, and tokens that one pass checks at most."""
 LOSSLESS_NAMES = ("simd@int8", "ort@fp32")
@@ -59,6 +60,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "greedy": {},
     "beam": {"width": 8, "lm": "build/languages/trained-4b7b6d5f570e9514.arpa"},
 }
+TOKENS = "moonshine-ctc-tokens"
 RESULT = Path(__file__).with_name("result.json")
 README = Path(__file__).with_name("README.md")
 CORPORA = ["shared:dev/librispeech", "shared:dev/commonvoice-v1", "shared:dev/speechocean762"]
@@ -92,7 +94,7 @@ def main() -> None:
                 if number % 10 == 0 or number == len(clips):
                     print(f"{name} {number}/{len(clips)}", flush=True)
     lines = summary(rows, trials)
-    result: dict[str, Any] = {"fingerprint": fingerprint(models_dir(), ["moonshine-aed", "moonshine-ctc"])}
+    result: dict[str, Any] = {"fingerprint": fingerprint(models_dir(), ["moonshine-aed", "moonshine-ctc", TOKENS])}
     if arguments.lossless:
         # Nothing was timed in peace: only the texts count.
         kept = ("corpus", "clips", "acoustic", "source", "draft_tokens", "same_text", "steps", "tokens_per_pass", "wer")
@@ -137,6 +139,10 @@ class Opened:
         english = language.english(home() / "build" / "languages", print, ENGLISH_PRUNE)
         self.beam: BeamDecoder = stack.enter_context(registry.get("decoder/beam").open(ctc, lm=str(english), **ENGLISH))
         self.drafters["english"] = self.beam
+        tokens = Context(models_dir(), TOKENS, 1, {**parts})
+        self.tokens = tokens.parts["acoustic"] = stack.enter_context(registry.get("acoustic/ort@fp32").open(tokens))
+        self.tokens.warm_up()
+        self.tokens_decoder = stack.enter_context(registry.get("decoder/greedy").open(tokens))
 
 
 def _row(clip: Any, opened: Opened, trials: Any, damage: float | None) -> dict[str, Any]:
@@ -154,6 +160,11 @@ def _row(clip: Any, opened: Opened, trials: Any, damage: float | None) -> dict[s
         row["draft_ns"][source] = perf_counter_ns() - started
         drafts[source] = best.text
     drafts["search"] = drafts["english"]
+    started = perf_counter_ns()
+    heard = opened.tokens.infer(batch)
+    row["tokens_hear_ns"] = perf_counter_ns() - started
+    [[best, *_]] = opened.tokens_decoder.decode(heard)
+    drafts["tokens"] = best.text
     values = log_probs.values[0, : log_probs.lengths[0]]
     row["draft_errors"] = {source: _errors(clip.text, text) for source, text in drafts.items()}
     for name, model in opened.models.items():

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipelines.models.graph import GraphWriter, block_scaled_linear, integer_linear
+from pipelines.models.dynamic import dynamic_linear
+from pipelines.models.graph import GraphWriter, block_scaled_linear, float_linear
 from pipelines.models.layers import Layers
 from pipelines.models.moonshine import LAYER_NORM_EPSILON, WIDTH, Float32, Linear
 from pipelines.models.trained import quantized
@@ -68,8 +69,16 @@ def token_head(layers: Layers, outputs: Mapping[int, str], real: str) -> str:
 
 
 def small_linear(graph: GraphWriter, x: str, matrix: Linear) -> str:
-    """INT8: one scale for the whole input of a product, but that of the labels, which then confuses many of them."""
-    return (block_scaled_linear if matrix.name == "head" else integer_linear)(graph, x, matrix)
+    """INT8 of the encoder's products with one scale for each row of their input, and of the labels' by blocks.
+
+    The head's own products, small beside both, stay FP32: one scale for the whole input of each product told fewer words
+    apart.
+    """
+    if matrix.name == "head":
+        return block_scaled_linear(graph, x, matrix)
+    if matrix.name.startswith("head."):
+        return float_linear(graph, x, matrix)
+    return dynamic_linear(by_row=[matrix.name])(graph, x, matrix)
 
 
 def _convolution(layers: Layers, x: str, real: str) -> str:
