@@ -71,7 +71,7 @@ def token_head(layers: Layers, outputs: Mapping[int, str], real: str) -> str:
 def small_linear(graph: GraphWriter, x: str, matrix: Linear) -> str:
     """INT8 of the encoder's products with one scale for each row of their input, and of the labels' by blocks.
 
-    The head's own products, small beside both, stay FP32: with one scale for each product's whole input fewer words were
+    The head's own products, small beside both, stay FP32: with one scale for the whole input of each, fewer words were
     right.
     """
     if matrix.name == "head":
