@@ -141,7 +141,6 @@ def _build_into(
 ) -> None:
     started = perf_counter()
     tokens = recipe.tokens
-    compose.check_size(tokens)
     spelled = _lexicon(recipe, progress)
     words = [EPSILON, *spelled]
     # Kaldi's tools want the markers in the table; no path of the finished graph puts them out.

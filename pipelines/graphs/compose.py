@@ -12,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from pipelines.graphs.tokens import TokenSet
 
 BACKOFF = "#0"
 """The word that back-off arcs carry while graphs are composed."""
-MOST_TOKENS = 5_000
+PAIRS_OF = 1_000
+"""Tokens up to which H has an arc for each pair of them."""
 _ARPA_TO_FST = """
 import sys, kaldilm
 arpa, fst, words, backoff = sys.argv[1:]
@@ -105,38 +106,35 @@ def lexicon_fst(spellings: Sequence[Spelling], tokens: int, separator: int | Non
     return _compiled(lines)
 
 
-def check_size(tokens: TokenSet) -> None:
-    """Raise `AmiraError` where H would not fit into memory: it has an arc for each pair of tokens."""
-    if len(tokens) > MOST_TOKENS:
-        raise AmiraError(
-            f"the model has {len(tokens):,} tokens, and a decoding graph an arc for each pair of them: {MOST_TOKENS:,} "
-            "tokens are the most. Read this model with decoder/greedy or decoder/beam, or choose one of fewer tokens"
-        )
-
-
-def ctc_fst(tokens: TokenSet, disambiguation: int) -> Any:
+def ctc_fst(tokens: TokenSet, disambiguation: int, used: Collection[int] | None = None) -> Any:
     """H: frame labels to tokens. Repeats collapse, blanks vanish, and a token twice needs a blank between.
+
+    Of more than `PAIRS_OF` tokens an arc for each pair would fill the memory. Each is then left by an arc without a
+    label, to where any may follow, and a token may follow itself without a blank: what its frames say once or twice is
+    left to the grammar. (k2 calls this topology `modified`.)
 
     Args:
         tokens: The token table.
         disambiguation: How many disambiguation symbols the other side has: H makes them out of nothing.
-
-    Raises:
-        AmiraError: More tokens than memory holds pairs of.
+        used: The tokens that the other side has; all of them if not given.
     """
-    check_size(tokens)
     blank = tokens.blank
-    states = {token: index for index, token in enumerate([blank, *(t for t in range(len(tokens)) if t != blank)])}
-    lines = []
+    chosen = [token for token in (range(len(tokens)) if used is None else sorted(used)) if token != blank]
+    states = {token: state for state, token in enumerate(chosen, 1)}
+    free = 0  # at the start and behind a blank
+    lines = [f"{free} {free} {blank + 1} 0"]
+    lines += [f"{free} {state} {token + 1} {token + 1}" for token, state in states.items()]
     for token, state in states.items():
-        lines.append(f"{state} 0 {blank + 1} 0")
-        if token != blank:
-            lines.append(f"{state} {state} {token + 1} 0")
-        lines += [
-            f"{state} {there} {other + 1} {other + 1}" for other, there in states.items() if other not in (blank, token)
-        ]
+        lines.append(f"{state} {state} {token + 1} 0")
+        if len(chosen) > PAIRS_OF:
+            lines.append(f"{state} {free} 0 0")
+            continue
+        lines.append(f"{state} {free} {blank + 1} 0")
+        lines += [f"{state} {there} {other + 1} {other + 1}" for other, there in states.items() if other != token]
         lines += [f"{state} {state} 0 {len(tokens) + 1 + number}" for number in range(disambiguation)]
         lines.append(str(state))
+    lines += [f"{free} {free} 0 {len(tokens) + 1 + number}" for number in range(disambiguation)]
+    lines.append(str(free))
     return _compiled(lines)
 
 
@@ -184,7 +182,10 @@ def compose(tokens: TokenSet, spellings: Sequence[Spelling], lexicon: Any, gramm
     kaldifst.minimize_encoded(words)
     kaldifst.arcsort(words, "ilabel")
     symbols = 1 + max((spelling.disambiguation for spelling in spellings), default=0)
-    topology = ctc_fst(tokens, symbols)
+    used = {token for spelling in spellings for token in spelling.tokens}
+    if tokens.separator is not None:
+        used.add(tokens.separator)
+    topology = ctc_fst(tokens, symbols, used)
     kaldifst.arcsort(topology, "olabel")
     graph = kaldifst.compose(topology, words)
     if graph.start < 0:

@@ -17,11 +17,11 @@ def spelled(words: Iterable[str], tokens: TokenSet) -> tuple[Lexicon, list[str]]
     lexicon: Lexicon = {}
     lost: list[str] = []
     for word in words:
-        spelling = tokens.spell(word)
-        if spelling is None:
-            lost.append(word)
+        spellings = tokens.spellings(word)
+        if spellings:
+            lexicon[word] = spellings
         else:
-            lexicon[word] = (spelling,)
+            lost.append(word)
     return lexicon, lost
 
 

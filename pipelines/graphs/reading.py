@@ -16,6 +16,8 @@ from pipelines.errors import AmiraError
 from pipelines.graphs.compose import ctc_fst
 from pipelines.graphs.tokens import TokenSet
 
+MOST_TOKENS = 5_000
+"""A word that is not the text's may be any tokens, at every place of the text."""
 MAX_WORDS = 1_000
 """Longest expected text: a page or two. A reader is at one place of it, and the graph grows with each word."""
 
@@ -102,10 +104,15 @@ def reading_graph(text: str, tokens: TokenSet, costs: ReadingCosts) -> ReadingGr
     """The graph of a text.
 
     Raises:
-        AmiraError: The text has no words or too many, or a word cannot be spelled with the model's tokens.
+        AmiraError: The text has no words or too many, the model too many tokens, or they cannot spell a word.
     """
     import kaldifst
 
+    if len(tokens) > MOST_TOKENS:
+        raise AmiraError(
+            f"the model has {len(tokens):,} tokens, and each of them an arc at every word of the expected text: "
+            f"{MOST_TOKENS:,} are the most. Follow the text with a model of fewer, e.g. moonshine-ctc"
+        )
     words = expected_words(text)
     spelled = [_spelled_alike(word, tokens) for word in words]
     spellings = [tokens.spell(word) for word in spelled]

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from pipelines.acoustic.tokens import BLANKS, WORD_MARK, TokenList, find_blank, read_symbols
@@ -121,3 +122,27 @@ class TokenSet:
             tokens.append(self._ids[text[at : at + size]])
             at += size
         return tuple(tokens) or None
+
+    def spellings(self, word: str) -> tuple[tuple[int, ...], ...]:
+        """The tokens of a word by longest match and, where that differs, by merges; none if the table cannot spell it.
+
+        A byte-pair table has its tokens in the order in which pairs were merged, and its model learned to write what
+        those merges make of a word. From the table alone nobody can tell of which kind it is.
+        """
+        found = self.spell(word)
+        if found is None:
+            return ()
+        merged = self._merged(word) if self.marked else found
+        return (found,) if merged in (None, found) else (found, merged)
+
+    def _merged(self, word: str) -> tuple[int, ...] | None:
+        parts = list(f" {word}")
+        last = len(self.pieces)
+        while len(parts) > 1:
+            ranks = [self._ids.get(left + right, last) for left, right in pairwise(parts)]
+            best = min(range(len(ranks)), key=ranks.__getitem__)
+            if ranks[best] == last:
+                break
+            parts[best : best + 2] = [parts[best] + parts[best + 1]]
+        tokens = tuple(self._ids[part] for part in parts if part in self._ids)
+        return tokens if len(tokens) == len(parts) else None

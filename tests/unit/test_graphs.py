@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import AmiraError
-from pipelines.graphs import arpa, lexicon
+from pipelines.graphs import arpa, compose, lexicon
 from pipelines.graphs.build import GraphRecipe, build
 from pipelines.graphs.folder import CARD_FILE, FST_FILE, GraphFolder
 from pipelines.graphs.reading import ReadingCosts, reading_graph
@@ -78,8 +78,11 @@ def log_lm(words: tuple[str, ...]) -> float:
     )
 
 
-def viterbi(log_probs: np.ndarray, tokens: tuple[int, ...], blank: int) -> float:
-    """The best CTC alignment of a token sequence, by the textbook's dynamic programme."""
+def viterbi(log_probs: np.ndarray, tokens: tuple[int, ...], blank: int, itself: bool = False) -> float:
+    """The best CTC alignment of a token sequence, by the textbook's dynamic programme.
+
+    With `itself`, a token may follow itself without a blank between.
+    """
     labels = [blank]
     for token in tokens:
         labels += [token, blank]
@@ -89,7 +92,7 @@ def viterbi(log_probs: np.ndarray, tokens: tuple[int, ...], blank: int) -> float
         before = best.copy()
         for index, label in enumerate(labels):
             ways = [before[index], before[index - 1] if index else -np.inf]
-            if index > 1 and label != blank and label != labels[index - 2]:
+            if index > 1 and label != blank and (itself or label != labels[index - 2]):
                 ways.append(before[index - 2])
             best[index] = max(ways) + frame[label]
     return float(max(best[-1], best[-2]) if tokens else best[-1])
@@ -252,13 +255,53 @@ def test_a_lower_order_and_upper_case(tmp_path: Path, model: Path) -> None:
     assert (graph.card.ngram_order, graph.words[1:4]) == (2, ("a", "ab", "bc"))
 
 
-def test_too_many_tokens_are_refused_before_they_fill_the_memory(tmp_path: Path, model: Path) -> None:
+def test_of_many_tokens_one_may_follow_itself_without_a_blank(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other topology against the same search over every word sequence; it has an arc a token, and not a pair."""
+    monkeypatch.setattr(compose, "PAIRS_OF", 2)
+    vocabulary = [word for word in ("a", "ab", "bc") if PIECES.spell(word)]
+    graph = build("g", GraphRecipe(PIECES, arpa=model), tmp_path / "graphs", quiet)
+    for seed in range(8):
+        log_probs = random_log_probs(seed, 6, PIECES)
+        scores = {}
+        for size in range(1, 5):
+            for words in itertools.product(vocabulary, repeat=size):
+                lm = log_lm(words)
+                for spelled in itertools.product(*(PIECES.spellings(word) for word in words)):
+                    acoustic = viterbi(log_probs, tuple(itertools.chain(*spelled)), 0, itself=True)
+                    scores[words, spelled] = acoustic + lm
+        (best, _), expected = max(scores.items(), key=lambda item: item[1])
+        labels, found = searched(graph, log_probs)
+        assert found == pytest.approx(expected, abs=1e-3)
+        assert tuple(graph.words[label] for label in labels) == best
+    many = TokenSet.of_symbols(["<blk>", "\u2581a", *(f"t{index}" for index in range(20_000))])
+    everything = compose.ctc_fst(many, 1)
+    assert sum(everything.num_arcs(state) for state in range(everything.num_states)) == 2 + 3 * 20_001
+
+
+def test_tokens_that_no_word_is_spelled_with_are_left_out(tmp_path: Path, model: Path) -> None:
+    """The graph of a table is that of the tokens that its words have."""
+    more = TokenSet.of_symbols(["<blk>", "\u2581a", "\u2581b", "b", "c", "\u2581ab", *(f"t{n}" for n in range(3_000))])
+    few, many = (
+        build(name, GraphRecipe(tokens, arpa=model), tmp_path / "graphs", quiet)
+        for name, tokens in (("few", PIECES), ("many", more))
+    )
+    assert (few.card.states, few.card.arcs) == (many.card.states, many.card.arcs)
+
+
+def test_a_reading_graph_of_too_many_tokens_is_refused_before_it_fills_the_memory() -> None:
     many = TokenSet.of_symbols(["<blk>", "\u2581a", *(f"t{index}" for index in range(5_000))])
-    with pytest.raises(AmiraError, match=r"has 5,002 tokens.*5,000 tokens are the most"):
-        build("g", GraphRecipe(many, arpa=model), tmp_path, quiet)
-    assert not list(tmp_path.glob("*/" + FST_FILE))
-    with pytest.raises(AmiraError, match=r"has 5,002 tokens"):
+    with pytest.raises(AmiraError, match=r"has 5,002 tokens.*5,000 are the most"):
         reading_graph("a a", many, ReadingCosts())
+
+
+def test_a_word_is_spelled_by_longest_match_and_by_merges() -> None:
+    tokens = TokenSet.of_symbols(["<blk>", "a", "b", "c", "\u2581", "bc", "\u2581a", "\u2581ab"])
+    assert tokens.spellings("abc") == ((7, 3), (6, 5))
+    assert tokens.spellings("ab") == ((7,),)
+    assert tokens.spellings("abd") == ()
+    assert LETTERS.spellings("ab") == ((2, 3),)
 
 
 def test_nothing_that_can_be_spelled(tmp_path: Path, model: Path) -> None:
