@@ -10,6 +10,7 @@ from training.facts import main, table
 README_OF = {
     "moonshine-ctc": "experiments/010-moonshine-ctc/README.md",
     "stream-ctc-server": "experiments/011-stream-ctc/README.md",
+    "stream-ctc-tokens": "experiments/011-stream-ctc/README.md",
     "stream-ctc-draft": "experiments/011-stream-ctc/README.md",
 }
 
