@@ -105,16 +105,18 @@ def package_tokens(texts: Iterable[str]) -> TokenUnits:
         AmiraError: The package's files are missing or have the wrong hash.
     """
     tokens = parse(verified(TOKENIZER).read_bytes())
-    table = TokenTable(tokens)
+    return TokenUnits(tokens, kept_tokens(tokens, texts))
+
+
+def kept_tokens(tokens: Sequence[bytes], texts: Iterable[str]) -> list[int]:
+    """The numbers of the tokens in a table that lower-case English or these normalised transcripts are spelled with."""
+    table = TokenTable(list(tokens))
     said = {token for text in texts for token in table.encode(text)}
-    return TokenUnits(
-        tokens,
-        (
-            index
-            for index, token in enumerate(tokens)
-            if index in said or (index not in BYTES and _LOWER_CASE.fullmatch(token))
-        ),
-    )
+    return [
+        index
+        for index, token in enumerate(tokens)
+        if index in said or (index not in BYTES and _LOWER_CASE.fullmatch(token))
+    ]
 
 
 def learn_pieces(texts: Iterable[str], size: int) -> bytes:

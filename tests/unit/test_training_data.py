@@ -29,7 +29,7 @@ def test_tokens_are_the_lower_case_ones_and_those_that_are_said() -> None:
     singles = [bytes([value]) for value in range(256)]
     tokens = [b"<unk>", b"<s>", b"</s>", *singles, b"th", "\u2581the".encode(), b"The", b",", "\u2581".encode()]
     tokens += [letter.encode() for letter in "abcdefghijklmnopqrstuvwxyz'"]
-    units = vocabulary.TokenUnits(tokens, ["the"])
+    units = vocabulary.TokenUnits(tokens, vocabulary.kept_tokens(tokens, ["the"]))
     assert units.labels[:3] == ("<blank>", "th", "\u2581the")
     assert {"The", ",", "A"}.isdisjoint(units.labels)
     assert len(units.labels) == 1 + len(units.kept) == 1 + 3 + 27  # with the mark of a word, which "\u2581t" needs
