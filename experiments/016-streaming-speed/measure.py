@@ -4,7 +4,7 @@ One thread. Every round runs each contender once, in an order of its own, so tha
 interval is a bootstrap over rounds. Two floors: multiply-adds over what one core reaches in registers, and bytes of
 weights over what it reads from memory, both measured in the same rounds (`kernels.limits`).
 
-    .venv/bin/python experiments/016-streaming-speed/measure.py           # 20 s; result.json and README.md's tables
+    .venv/bin/python experiments/016-streaming-speed/measure.py           # result.json and README.md's tables
     .venv/bin/python experiments/016-streaming-speed/measure.py --show    # the tables of the stored result
 """
 
