@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.errors import AmiraError
+from pipelines.models.token_head import READS
 
 
 class _Frozen(BaseModel):
@@ -68,6 +69,8 @@ class TrainingConfig(_Frozen):
         hours: Only a random part of so many hours, for learning curves; 0 for all.
         units: What it writes: characters, pieces of words learned from the transcripts (needs sentencepiece), or the
             tokens of the package's decoder, whose table is then the last matrix and stays as it is.
+        head: What makes logits of states: one product, or for clips heard whole and tokens a module that reads several
+            layers (`training.heads.TokenHead`).
         bpe_size: How many pieces, with the blank.
         init: Exported folders to start from, each over those before; below them lies the package's encoder.
         copies: Compute what the frozen layers make of the speech once, in so many files, the first undisturbed; 0: anew
@@ -89,6 +92,7 @@ class TrainingConfig(_Frozen):
     hours: float = 0.0
     seed: int = 1
     units: Literal["characters", "bpe", "tokens"] = "characters"
+    head: Literal["product", "module"] = "product"
     bpe_size: int = Field(default=128, ge=32, le=4096)
     model: Model = Model()
     augmentation: Augmentation = Augmentation()
@@ -125,6 +129,17 @@ class TrainingConfig(_Frozen):
     def _copies_of_frozen_layers_alone(self) -> TrainingConfig:
         if self.copies and (not self.model.frozen_layers or self.teacher or self.consistency_weight):
             raise ValueError("copies needs frozen layers, and neither a teacher nor consistency_weight")
+        return self
+
+    @model_validator(mode="after")
+    def _module_reads_whole_clips(self) -> TrainingConfig:
+        wanted = self.units == "tokens" and not self.model.streaming
+        if (self.head == "module") != wanted:
+            raise ValueError('head = "module" is for units = "tokens" of clips heard whole, and those want it')
+        if wanted and (self.model.layers < max(READS) or self.model.frozen_layers >= min(READS)):
+            raise ValueError(f"the module reads layers {READS}: it wants them all, and none of them frozen")
+        if wanted and (self.inter_layer or self.teacher):
+            raise ValueError("the module has neither an inner loss nor a teacher")
         return self
 
 

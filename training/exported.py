@@ -18,6 +18,7 @@ from pipelines.models.source import TOKENIZER, verified
 from pipelines.models.token_head import TOKENS as KEPT
 from pipelines.paths import model_repo_dir
 from training.config import Model
+from training.heads import TokenHead, inner_names, outer_names
 from training.network import Network
 from training.pretrained import encoder_state
 from training.tokens import TokenLogits, rows_of
@@ -41,8 +42,15 @@ def export(
         over: Model in `model-repo` that the frozen layers of a streaming network come from; empty: writes them too.
     """
     config = network.config
-    frozen = ("conv", "groupnorm", *(f"layers.{i}." for i in range(config.frozen_layers)))
+    frozen = tuple(f"layers.{i}." for i in range(config.frozen_layers))
+    frozen += ("conv", "groupnorm") if frozen else ()
     left_out = (() if config.streaming and not over else frozen) + ("stem_",)
+    whole_head = isinstance(network.head, TokenHead)
+    state = outer_names(state) if whole_head else state
+    if isinstance(network.labels, TokenLogits):
+        state = state | {"head.bias": state["head.bias"] + network.labels.presence}
+    if whole_head:
+        left_out += ("layer_norm.",)  # it reads the layers' outputs by a norm of its own
     kept = {
         name: value.to(torch.float16).contiguous()
         for name, value in state.items()
@@ -56,10 +64,11 @@ def export(
     }
     if over:
         about["over"] = over
-    if isinstance(units, TokenUnits) and isinstance(network.head, TokenLogits):
+    if whole_head:
+        about["head"] = "module"
+    if isinstance(units, TokenUnits) and isinstance(network.labels, TokenLogits):
         about["units"] = "tokens"
         kept[KEPT] = torch.tensor(units.kept, dtype=torch.int32)
-        kept["head.bias"] = (state["head.bias"] + network.head.presence).half()
     folder.mkdir(parents=True, exist_ok=True)
     save_file(kept, folder / WEIGHTS)
     write_labels(folder, units)
@@ -86,10 +95,12 @@ def load_exported(folder: Path) -> tuple[Network, dict[str, Any]]:
     fields = {name: about[name] for name in Model.model_fields if name != "chunk_frames"}
     model = Model(**fields, chunk_frames=(about["chunk_frames"],))
     own = own_state(folder)
-    head: nn.Linear | TokenLogits = nn.Linear(WIDTH, len(read_symbols(folder / TOKENS)))
+    head: nn.Linear | TokenLogits | TokenHead = nn.Linear(WIDTH, len(read_symbols(folder / TOKENS)))
     if KEPT in own:
         kept = own[KEPT].int().tolist()
         head = TokenLogits(rows_of(kept))
+        if about.get("head") == "module":
+            head, own = TokenHead(head), inner_names(own)
     network = Network(model, head=head)
     load_known(network, {**encoder_state(), **own})
     return network, about

@@ -1,9 +1,7 @@
 """`python -m training.head`: a CTC head on the package's encoder as it is, whose outputs are computed once.
 
-The encoder keeps its weights, so that an epoch costs the head alone: what a learning
-curve over the hours of speech needs (`training.hours`), and a floor for trainings that change the encoder. The head
-reads a learned mix of the outputs of some layers: a convolution module (Gulati et al., Conformer, 2020), a
-feed-forward, and the units: characters, or the tokens of the package's decoder, whose table is then the last matrix.
+The encoder keeps its weights, so that an epoch costs the head alone: what a learning curve over the hours of speech
+needs (`training.hours`), and what trainings that change the encoder start from. It is one of `training.heads`.
 """
 
 from __future__ import annotations
@@ -19,102 +17,30 @@ import numpy as np
 import torch
 import typer
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from harness.output import say
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
-from pipelines.models.moonshine import WIDTH
 from pipelines.models.token_head import TOKENS as KEPT
 from training.config import Augmentation
 from training.data import Speech, Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, spread
 from training.exported import WEIGHTS, write_labels
-from training.features import EXTRACT_S, LAYERS, Features, Known, Together, batch_of
-from training.loop import EXPORT, ctc_loss, mask_spans
-from training.tokens import TokenLogits, token_logits
+from training.features import EXTRACT_S, Features, Known, Together, batch_of
+from training.heads import HEAD, Head, TokenHead, outer_names
+from training.loop import EXPORT, mask_spans
+from training.tokens import token_logits
 from training.vocabulary import CharacterUnits, TokenUnits, Units, collapse, package_tokens
 
-HEAD, KERNEL = 256, 11
 BATCH_S = 120
 STEPS, WARM_UP, DECAY = 2_400, 200, 0.6
-RATE, WEIGHT_DECAY, DROPOUT, AVERAGE = 2e-3, 0.01, 0.1, 0.998
+RATE, WEIGHT_DECAY, AVERAGE = 2e-3, 0.01, 0.998
 MASKS = Augmentation(time_masks=0.15, time_mask_frames=8, channel_masks=0.0)
 EVALUATE_EVERY = 400
 """Steps between two checkpoints with word error rates."""
 SAY_EVERY = 50
 CHECKPOINT = "checkpoint.pt"
-
-
-class Head(nn.Module):
-    """(batch, frames, layers * 416) to logits."""
-
-    stride = 1
-    """Frames of the encoder to one of the logits."""
-    rate_share = 1.0
-    """Of `rate`."""
-
-    def __init__(self, units: nn.Module, width: int = HEAD) -> None:
-        super().__init__()
-        self.mix = nn.Parameter(torch.zeros(len(LAYERS)))
-        self.enter = nn.Linear(WIDTH, width)
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
-        self.gate, self.after = nn.Linear(width, 2 * width), nn.Linear(width, width)
-        self.across = nn.Conv1d(width, width, KERNEL, padding=KERNEL // 2, groups=width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.units = units
-
-    def forward(self, x: Tensor, real: Tensor) -> Tensor:
-        """Logits, float32; `real` is 1 where a frame belongs to its clip, (batch, frames, 1)."""
-        return self.units(self.states(x, real))
-
-    def loss(self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]) -> Tensor:
-        """CTC, per unit; x as `forward` has it."""
-        return ctc_loss(self(x, real), frames, targets)
-
-    def states(self, x: Tensor, real: Tensor) -> Tensor:
-        """What the units are read from, (batch, frames / stride rounded up, width)."""
-        return self.norms[2](self._read(x, real))
-
-    def _read(self, x: Tensor, real: Tensor) -> Tensor:
-        shares = self.mix.softmax(0)
-        x = self.enter((x.unflatten(-1, (len(LAYERS), WIDTH)) * shares[:, None]).sum(-2))
-        x = functional.dropout(x, DROPOUT, self.training)
-        inner = functional.glu(self.gate(self.norms[0](x))) * real
-        inner = functional.silu(self.across(inner.transpose(1, 2)).transpose(1, 2))
-        x = x + functional.dropout(self.after(inner), DROPOUT, self.training)
-        inner = functional.silu(self.wide(self.norms[1](x)))
-        return x + functional.dropout(self.narrow(inner), DROPOUT, self.training)
-
-
-class TokenHead(Head):
-    """Logits over the tokens of the package's decoder, for two frames at a time."""
-
-    stride = 2
-    rate_share = 0.5
-    units: TokenLogits
-
-    def __init__(self, units: TokenLogits) -> None:
-        super().__init__(units, WIDTH)
-        self.mix.data[-1] = 1.0  # the last layer is the one that the decoder reads
-
-    def states(self, x: Tensor, real: Tensor) -> Tensor:
-        """See `Head`: the mean of each two frames, of what is real in them."""
-        return self.norms[2](halved(self._read(x, real), real))
-
-    def loss(self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]) -> Tensor:
-        """See `Head`."""
-        logits, within = self.units.drawn(self.states(x, real), targets)
-        return ctc_loss(logits, -(-frames // self.stride), within)
-
-
-def halved(x: Tensor, real: Tensor) -> Tensor:
-    """The mean of each two frames of (batch, frames, width), of what is real in them."""
-    sums = (
-        functional.pad(each, (0, 0, 0, each.shape[1] % 2)).unflatten(1, (-1, 2)).sum(2) for each in (x * real, real)
-    )
-    return next(sums) / next(sums).clamp(min=1)
 
 
 def of_characters() -> tuple[Head, Units]:
@@ -214,7 +140,8 @@ def export_tokens(folder: Path, head: TokenHead, units: TokenUnits, facts: dict[
     tensors = {KEPT: torch.tensor(units.kept, dtype=torch.int32)}
     state = head.state_dict()
     state["units.bias"] = state["units.bias"] + head.units.presence
-    tensors |= {f"head.{name.removeprefix('units.')}": value.half().contiguous() for name, value in state.items()}
+    own = outer_names({f"head.{name}": value for name, value in state.items()})
+    tensors |= {name: value.half().contiguous() for name, value in own.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / WEIGHTS)
     write_labels(folder, units)

@@ -29,6 +29,8 @@ from training.data import Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, padded, spread, transcribe
 from training.exported import TOKENS, export, load_exported, load_known, own_state
 from training.frozen import Frozen
+from training.heads import TokenHead, inner_names
+from training.losses import ctc_loss, disagreement
 from training.network import CARRY_SAMPLES, Network, factored
 from training.pretrained import encoder_state
 from training.tokens import TokenLogits, token_logits
@@ -70,10 +72,11 @@ class Trainer:
         self.step, self.elapsed_s = 0, 0.0
         self._stop = False
 
-    def _head(self) -> nn.Linear | TokenLogits:
+    def _head(self) -> nn.Linear | TokenLogits | TokenHead:
         if isinstance(self.units, TokenUnits):
             share = self.config.batch_s / 3600 / self.speech.hours
-            return token_logits(self.units, (utterance.text for utterance in self.speech.utterances), share)
+            logits = token_logits(self.units, (utterance.text for utterance in self.speech.utterances), share)
+            return TokenHead(logits) if self.config.head == "module" else logits
         return nn.Linear(WIDTH, len(self.units.labels))
 
     def _start_weights(self) -> None:
@@ -82,6 +85,12 @@ class Trainer:
         for folder in config.init:
             state |= own_state(Path(folder))
         state |= factored(state, config.model.stem_rank)
+        if isinstance(self.network.labels, TokenLogits) and len(state.get("head.bias", ())) == len(
+            self.network.labels.bias
+        ):
+            state["head.bias"] = state["head.bias"] - self.network.labels.presence
+        if isinstance(self.network.head, TokenHead):
+            state = inner_names(state)
         missing = load_known(self.network, state)
         say(f"not in the start weights: {', '.join(missing) or 'none'}")
         if config.model.streaming and float(self.network.stem_std) == 1:
@@ -215,7 +224,7 @@ class Trainer:
     def _losses(self, samples: Tensor, clean: Tensor, lengths: Tensor, targets: list[list[int]]) -> dict[str, Tensor]:
         """What is wrong with what the network makes of disturbed speech; a teacher hears it `clean`."""
         config, network = self.config, self.network
-        chunk = self._chunk()
+        chunk = self._chunk(len(lengths))
         frozen = config.model.frozen_layers
         with torch.set_grad_enabled(frozen == 0):
             x, frames = network.stem(samples, lengths)
@@ -224,23 +233,29 @@ class Trainer:
         return self._upper(x, frames, chunk, targets, clean)
 
     def _upper(
-        self, x: Tensor, frames: Tensor, chunk: int | None, targets: list[list[int]], clean: Tensor | None = None
+        self,
+        x: Tensor,
+        frames: Tensor,
+        chunk: int | Tensor | None,
+        targets: list[list[int]],
+        clean: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The losses from the output of the last frozen layer on; only a teacher wants `clean`."""
         config, network, frozen = self.config, self.network, self.config.model.frozen_layers
         x = mask_spans(x, config.augmentation)
         middle = config.hidden_layer if config.hidden_weight else 0
-        keep = tuple({config.inter_layer, middle} - {0})
+        keep = tuple({config.inter_layer, middle, *network.reads} - {0})
         x, kept = network.layer_range(x, frames, chunk, frozen, config.model.layers, keep)
         losses: dict[str, Tensor] = {}
         if config.ctc_weight:
-            logits, within = network.drawn_logits(x, targets)
-            losses["ctc"] = config.ctc_weight * ctc_loss(logits, frames, within)
+            states, counts = network.states(x, kept, frames)
+            logits, within = network.drawn_logits(states, targets)
+            losses["ctc"] = config.ctc_weight * ctc_loss(logits, counts, within)
             if config.inter_layer:
-                inner, within = network.drawn_logits(kept[config.inter_layer], targets)
+                inner, within = network.drawn_logits(network.layer_norm(kept[config.inter_layer]), targets)
                 losses["inter"] = config.inter_weight * ctc_loss(inner, frames, within)
             if config.consistency_weight:
-                losses["consistency"] = config.consistency_weight * disagreement(logits, frames)
+                losses["consistency"] = config.consistency_weight * disagreement(logits, counts)
         if self.teacher is not None and clean is not None:
             losses |= self._distances(clean, frames, kept.get(middle), x)
         return losses
@@ -267,20 +282,24 @@ class Trainer:
             losses["hidden"] = config.hidden_weight * (distance * real).sum() / real.sum()
         if config.teacher_weight:
             with torch.no_grad():
-                wanted = teacher.logits(hidden).log_softmax(-1)
+                wanted = teacher.logits(teacher.layer_norm(hidden)).log_softmax(-1)
                 wanted, heard = wanted[:, : longest - config.teacher_delay], real[:, config.teacher_delay :]
-            said = self.network.logits(x[:, config.teacher_delay :]).log_softmax(-1)
+            said = self.network.logits(self.network.layer_norm(x[:, config.teacher_delay :])).log_softmax(-1)
             distance = (wanted.exp() * (wanted - said)).sum(-1)
             losses["teacher"] = config.teacher_weight * (distance * heard).sum() / heard.sum()
         return losses
 
-    def _chunk(self) -> int | None:
+    def _chunk(self, clips: int) -> int | Tensor | None:
+        """Frames of a chunk, or of each clip's: the two hearings of a clip differ in theirs, if it is heard twice."""
         if not self.config.model.streaming:
             return None
         chunks = self.config.model.chunk_frames
         rng = np.random.default_rng((self.config.seed, 1, self.step))
         # The default half of the time, the others in turn by chance.
-        return chunks[0] if rng.random() < 0.5 else int(rng.choice(chunks))
+        chosen = chunks[0] if rng.random() < 0.5 else int(rng.choice(chunks))
+        if not self.config.consistency_weight:
+            return chosen
+        return torch.tensor([chosen, int(rng.choice(chunks))]).repeat_interleave(clips // 2)
 
     def _prefetched(self) -> Iterator[Batch]:
         """Batches from the present step on, made ahead in a thread."""
@@ -381,24 +400,6 @@ class Trainer:
             group["base"] = base  # the configuration's, which may have changed
         self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
         say(f"goes on at step {self.step}")
-
-
-def ctc_loss(logits: Tensor, frames: Tensor, targets: list[list[int]]) -> Tensor:
-    """Negative log-likelihood of the transcripts, per unit."""
-    log_probs = logits.log_softmax(-1).transpose(0, 1)
-    flat = torch.tensor([token for target in targets for token in target]).to(logits.device, non_blocking=True)
-    sizes = torch.tensor([len(target) for target in targets])
-    loss = functional.ctc_loss(log_probs, flat, frames, sizes, reduction="none", zero_infinity=True)
-    return loss.sum() / sizes.sum()
-
-
-def disagreement(logits: Tensor, frames: Tensor) -> Tensor:
-    """KL a frame between the halves of a batch that hear the same clips, each to the fixed answer of the other."""
-    (one, other), count = logits.log_softmax(-1).chunk(2), frames[: len(frames) // 2]
-    real = (torch.arange(logits.shape[1])[None] < count[:, None]).float().to(logits.device, non_blocking=True)
-    forth = (other.detach().exp() * (other.detach() - one)).sum(-1)
-    back = (one.detach().exp() * (one.detach() - other)).sum(-1)
-    return ((forth + back) / 2 * real).sum() / real.sum()
 
 
 def mask_spans(x: Tensor, config: Augmentation) -> Tensor:

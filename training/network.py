@@ -22,7 +22,9 @@ from pipelines.models.moonshine import (
     ROTARY_WIDTH,
     WIDTH,
 )
+from pipelines.models.token_head import READS
 from training.config import Model
+from training.heads import TokenHead
 from training.tokens import TokenLogits
 from training.vocabulary import CHARACTERS
 
@@ -195,7 +197,9 @@ class Network(nn.Module):
         head: States to logits; without, a product that writes characters.
     """
 
-    def __init__(self, config: Model, dropout: float = 0.0, head: nn.Linear | TokenLogits | None = None) -> None:
+    def __init__(
+        self, config: Model, dropout: float = 0.0, head: nn.Linear | TokenLogits | TokenHead | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.conv1 = nn.Conv1d(1, WIDTH, 127, 64, bias=False)
@@ -210,6 +214,8 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(Layer(dropout) for _ in range(config.layers))
         self.layer_norm = Norm()
         self.head = head or nn.Linear(WIDTH, len(CHARACTERS))
+        self.reads = READS if isinstance(self.head, TokenHead) else ()
+        """Layers whose outputs the head wants."""
         self.register_buffer("stem_mean", torch.zeros(()))
         self.register_buffer("stem_std", torch.ones(()))
 
@@ -235,15 +241,16 @@ class Network(nn.Module):
         x = functional.gelu(self.conv3(x)).transpose(1, 2)
         return x[:, : int(frames.max())].contiguous(), frames
 
-    def mask(self, frames: Tensor, longest: int, chunk_frames: int | None) -> Tensor | None:
+    def mask(self, frames: Tensor, longest: int, chunk_frames: int | Tensor | None) -> Tensor | None:
         """Which keys (last axis) a frame may look at, as numbers to add: 0 or minus infinity."""
         positions = torch.arange(longest)
         allowed = (positions[None] < frames[:, None])[:, None, None, :]
         if chunk_frames is not None:
-            start = torch.div(positions, chunk_frames, rounding_mode="floor") * chunk_frames
-            inside = positions[None] < (start + chunk_frames)[:, None]
-            inside &= positions[None] >= (start - self.config.left_frames)[:, None]
-            allowed = allowed & inside[None, None]
+            chunk = torch.as_tensor(chunk_frames).view(-1, 1)
+            start = torch.div(positions, chunk, rounding_mode="floor") * chunk
+            inside = positions < (start + chunk)[..., None]
+            inside &= positions >= (start - self.config.left_frames)[..., None]
+            allowed = allowed & inside[:, None]
             # Rows behind the end of a clip see themselves, so that no row is empty.
             allowed = allowed | torch.eye(longest, dtype=torch.bool)[None, None]
         elif bool((frames == longest).all()):
@@ -251,9 +258,18 @@ class Network(nn.Module):
         return torch.zeros(allowed.shape).masked_fill(~allowed, -math.inf)
 
     def layer_range(
-        self, x: Tensor, frames: Tensor, chunk_frames: int | None, first: int, last: int, keep: tuple[int, ...] = ()
+        self,
+        x: Tensor,
+        frames: Tensor,
+        chunk_frames: int | Tensor | None,
+        first: int,
+        last: int,
+        keep: tuple[int, ...] = (),
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Run layers `first` to `last - 1`; `keep` names layers whose outputs are given back too."""
+        """Run layers `first` to `last - 1`; `keep` names layers whose outputs are given back too.
+
+        `chunk_frames`: for all clips or for each.
+        """
         mask = self.mask(frames, x.shape[1], chunk_frames)
         if mask is not None:
             mask = mask.to(x.device, x.dtype)
@@ -265,22 +281,37 @@ class Network(nn.Module):
                 kept[index + 1] = x
         return x, kept
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Hidden states to logits, float32."""
-        return self.head(self.layer_norm(x)).float()
+    def states(self, x: Tensor, kept: dict[int, Tensor], frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What the labels are read from, and how many are real, of the last output and of those that the head wants."""
+        if not isinstance(self.head, TokenHead):
+            return self.layer_norm(x), frames
+        real = (torch.arange(x.shape[1])[None] < frames[:, None]).float()[..., None].to(x.device)
+        outputs = torch.cat([functional.layer_norm(kept[each], (WIDTH,)) for each in self.reads], -1)
+        return self.head.states(outputs, real), -(-frames // self.head.stride)
 
-    def drawn_logits(self, x: Tensor, targets: list[list[int]]) -> tuple[Tensor, list[list[int]]]:
+    @property
+    def labels(self) -> nn.Module:
+        """The part of the head that makes logits of states."""
+        return self.head.units if isinstance(self.head, TokenHead) else self.head
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Logits of all labels, float32."""
+        logits: Tensor = self.labels(states)
+        return logits.float()
+
+    def drawn_logits(self, states: Tensor, targets: list[list[int]]) -> tuple[Tensor, list[list[int]]]:
         """What a step of training weighs: logits, float32, and its targets in their numbers (`TokenLogits`)."""
-        if not isinstance(self.head, TokenLogits):
-            return self.logits(x), targets
-        logits, within = self.head.drawn(self.layer_norm(x), targets)
+        if not isinstance(self.labels, TokenLogits):
+            return self.logits(states), targets
+        logits, within = self.labels.drawn(states, targets)
         return logits.float(), within
 
     def forward(self, samples: Tensor, lengths: Tensor, chunk_frames: int | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (batch, frames, labels) and real frames, of waveforms (batch, samples)."""
+        """Logits (batch, frames, labels) and which of them are real, of waveforms (batch, samples)."""
         x, frames = self.stem(samples, lengths)
-        x, _ = self.layer_range(x, frames, chunk_frames, 0, self.config.layers)
-        return self.logits(x), frames
+        x, kept = self.layer_range(x, frames, chunk_frames, 0, self.config.layers, self.reads)
+        states, frames = self.states(x, kept, frames)
+        return self.logits(states), frames
 
 
 def norm_over_time(x: Tensor, lengths: Tensor) -> Tensor:

@@ -24,8 +24,9 @@ from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
 from training.features import LAYERS, Features, Together, batch_of  # noqa: E402
-from training.head import HEAD, Head, TokenHead, export_tokens, of_tokens, rate, train  # noqa: E402
-from training.loop import ctc_loss  # noqa: E402
+from training.head import export_tokens, of_tokens, rate, train  # noqa: E402
+from training.heads import HEAD, Head, TokenHead  # noqa: E402
+from training.losses import ctc_loss  # noqa: E402
 from training.network import Network  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
 from training.tokens import TokenLogits  # noqa: E402

@@ -18,6 +18,7 @@ from pipelines.paths import models_dir  # noqa: E402
 from training import exported, facts, frozen, loop  # noqa: E402
 from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
 from training.exported import load_exported, load_known  # noqa: E402
+from training.heads import TokenHead  # noqa: E402
 from training.loop import Trainer, ctc_loss, disagreement, mask_spans  # noqa: E402
 from training.network import Network, factored  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
@@ -202,6 +203,80 @@ def test_upper_layers_learn_to_write_tokens_from_what_the_lower_ones_made_once(
     own = exported.load_file(tmp_path / "whole" / "export" / "weights.safetensors")
     assert not [name for name in own if name.startswith(("conv", "layers.0", "layers.1"))]
     assert len(read_symbols(tmp_path / "whole" / "export" / "tokens.txt")) == 1 + len(own["head.tokens"])
+
+
+@pytest.mark.models
+def test_all_layers_learn_to_write_tokens_with_the_module_that_a_head_alone_was_trained_as(
+    tmp_path: Path, corpus: str
+) -> None:
+    config = TrainingConfig(
+        name="t", corpus=corpus, dev=corpus, units="tokens", head="module", precision="fp32", evaluate_every=1,
+        model=Model(frozen_layers=0), steps=2, warm_up_steps=1, batch_s=4, consistency_weight=0.2,
+        init=("model-repo/moonshine-ctc-tokens",),
+    )  # fmt: skip
+    trainer = Trainer(config, tmp_path / "t", tmp_path / "cache")
+    start, _ = own_head(Path("model-repo/moonshine-ctc-tokens"))
+    assert isinstance(trainer.network.head, TokenHead)
+    assert torch.equal(trainer.network.head.across.weight, start["head.across.weight"])
+    trainer.run(until=1)
+    Trainer(config, tmp_path / "t", tmp_path / "cache").run()
+    own, kept = own_head(tmp_path / "t" / "export")
+    assert set(start) | {"layers.0.mlp.fc1.weight", "conv1.weight", "groupnorm.bias"} <= set(own)
+    assert "layer_norm.weight" not in own
+    assert len(kept) == len(trainer.units.labels) - 1
+    network, about = load_exported(tmp_path / "t" / "export")
+    assert about["head"] == "module"
+    samples, lengths = torch.from_numpy(noise(32_000))[None], torch.tensor([32_000])
+    trained = Trainer(config, tmp_path / "t", tmp_path / "cache")
+    trained._resume()
+    trained.network.load_state_dict(trained.average)
+    with torch.inference_mode():
+        said, frames = network.eval()(samples, lengths)
+        expected, count = trained.network.eval()(samples, lengths)
+    assert frames.tolist() == count.tolist() == [(int(network.frames(lengths)) + 1) // 2]
+    torch.testing.assert_close(said, expected, rtol=0, atol=0.05)  # half precision on disk, logits of up to 30
+
+
+def own_head(folder: Path) -> tuple[dict[str, Any], list[int]]:
+    """Weights of an exported folder, and its tokens."""
+    own = exported.load_file(folder / "weights.safetensors")
+    return {name: value.float() for name, value in own.items() if name != "head.tokens"}, own["head.tokens"].tolist()
+
+
+def test_two_hearings_of_a_stream_are_in_chunks_of_lengths_of_their_own(tmp_path: Path, corpus: str) -> None:
+    config = TrainingConfig(
+        name="t", corpus=corpus, dev=corpus, steps=2, warm_up_steps=1, batch_s=4, precision="fp32", evaluate_every=2,
+        model=Model(layers=1, frozen_layers=0, streaming=True, chunk_frames=(3, 5, 9)), consistency_weight=0.2,
+    )  # fmt: skip
+    trainer = Trainer(config, tmp_path / "t", tmp_path / "cache")
+    lengths = set()
+    for trainer.step in range(20):
+        chunk = trainer._chunk(4)
+        assert isinstance(chunk, torch.Tensor)
+        first, second = chunk.view(2, 2).unbind()
+        assert first.unique().numel() == second.unique().numel() == 1
+        lengths.add(tuple(chunk.tolist()))
+    assert len(lengths) > 3
+    trainer.step = 0
+    trainer.run()
+    network, frames = trainer.network, torch.tensor([20, 17])
+    both = network.mask(frames, 20, torch.tensor([3, 9]))
+    assert torch.equal(both[:1], network.mask(frames, 20, 3)[:1])
+    assert torch.equal(both[1:], network.mask(frames, 20, 9)[1:])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"units": "tokens"}, "is for units"),
+        ({"head": "module"}, "is for units"),
+        ({"head": "module", "units": "tokens"}, "none of them frozen"),
+        ({"head": "module", "units": "tokens", "model": Model(frozen_layers=0), "inter_layer": 6}, "inner loss"),
+    ],
+)
+def test_the_module_is_for_tokens_of_whole_clips_and_layers_that_learn(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        TrainingConfig(name="t", **wrong)
 
 
 @pytest.mark.parametrize(
