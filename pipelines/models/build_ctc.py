@@ -22,7 +22,7 @@ from pipelines.errors import AmiraError
 from pipelines.models import calibration, card, forms, ladder, model_card, source, training_card
 from pipelines.models.recipe import Progress, Recipe, tools
 
-RECIPE_VERSION = 8
+RECIPE_VERSION = 9
 WEIGHTS, TOKENS, CONFIG, ABOUT = "weights.safetensors", "tokens.txt", "config.json", "README.md"
 
 

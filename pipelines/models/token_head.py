@@ -33,6 +33,8 @@ def rows(table: Float32) -> Float32:
 def with_units(tensors: Mapping[str, Float32], embedding: Float32) -> dict[str, Float32]:
     """A head's tensors with its last product written out: `head.weight` (labels, 416), the blank first, `head.bias`.
 
+    The weight is rounded to half precision, which all other trained weights have: loops that read halves can take it.
+
     Args:
         tensors: As training leaves them. `head.tokens` says which token each label but the blank is.
         embedding: The decoder's table, (tokens, 416).
@@ -41,7 +43,8 @@ def with_units(tensors: Mapping[str, Float32], embedding: Float32) -> dict[str, 
     kept = found.pop(TOKENS).astype(np.int64)
     table = rows(embedding[kept]) * np.exp(found.pop(SCALE))
     weight, bias = found.pop("head.units.weight"), found.pop("head.units.bias")
-    found["head.weight"] = np.concatenate((found.pop("head.blank.weight"), table @ weight))
+    whole = np.concatenate((found.pop("head.blank.weight"), table @ weight))
+    found["head.weight"] = whole.astype(np.float16).astype(np.float32)
     found[BIAS] = np.concatenate((found.pop("head.blank.bias"), table @ bias + found[BIAS]))
     return found
 

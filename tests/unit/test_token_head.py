@@ -84,12 +84,15 @@ def test_a_label_is_the_product_of_a_state_with_its_row() -> None:
     state = np.random.default_rng(3).standard_normal(WIDTH).astype(np.float32)
     logits = made["head.weight"] @ state + made["head.bias"]
     assert logits.shape == (8,)
-    assert logits[0] == pytest.approx(own["head.blank.weight"][0] @ state + own["head.blank.bias"][0], rel=1e-4)
+    assert np.array_equal(made["head.weight"], made["head.weight"].astype(np.float16))
+    assert logits[0] == pytest.approx(
+        own["head.blank.weight"][0] @ state + own["head.blank.bias"][0], rel=1e-3, abs=1e-3
+    )
     said = own["head.units.weight"] @ state + own["head.units.bias"]
     for label, token in enumerate(range(2, 9), 1):
         row = rows(embedding[2:9])[token - 2]
         assert logits[label] == pytest.approx(
-            np.exp(own["head.scale"]) * (row @ said) + own["head.bias"][label - 1], rel=1e-3, abs=1e-4
+            np.exp(own["head.scale"]) * (row @ said) + own["head.bias"][label - 1], rel=1e-3, abs=1e-3
         )
     assert rows(embedding).mean(axis=0) == pytest.approx(np.zeros(WIDTH), abs=1e-6)
     assert np.linalg.norm(rows(embedding), axis=1).mean() == pytest.approx(1, rel=1e-5)
