@@ -17,18 +17,23 @@ if [ ! -e /dev/nvidiactl ] && [ ! -e /dev/dxg ]; then
 fi
 if [ -n "${AMIRA_WHEELS:-}" ]; then
   [ -d "$AMIRA_WHEELS" ] || { echo "AMIRA_WHEELS=$AMIRA_WHEELS is no folder" >&2; exit 2; }
-  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-  site() { "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
-  site "$python" >"$(site "$venv/bin/python")/machine.pth" # also where PYTHON is a virtual environment itself
-  "$venv/bin/python" -m pip install -q --no-index --no-deps --ignore-installed "$AMIRA_WHEELS"/*.whl
-  "$venv/bin/python" -m pip install -q --no-index --no-deps --no-build-isolation --editable .
+  # Without pip of its own: a Debian Python that lacks python3-venv can make it too.
+  [ -x "$venv/bin/python" ] || "$python" -m venv --without-pip "$venv"
+  # As a prefix, not a mere folder: its own .pth files count (numba-cuda comes by one), and CUDA's libraries are found.
+  "$python" -c 'import sys, sysconfig
+folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+print(f"import site; site.PREFIXES.append({sys.prefix!r}); [site.addsitedir(each) for each in {folders!r}]")' \
+    >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/machine.pth"
+  pip=("$python" -m pip --python "$venv/bin/python" install -q --no-index --no-deps)
+  "${pip[@]}" --ignore-installed "$AMIRA_WHEELS"/*.whl
+  "${pip[@]}" --no-build-isolation --editable .
 else
   for package in cuda-bindings cupy-cuda13x nvidia-ml-py numba-cuda polygraphy tensorrt torch; do
     "$venv/bin/python" -m pip install -q "$package" ||
       echo "$package cannot be installed here: what needs it is reported as unavailable" >&2
   done
 fi
-[ -e build/models/stream-ctc-server ] || "$venv/bin/amira" models build --precision fp32,fp16,int8
+[ -e build/models/stream-ctc-server/card.json ] || "$venv/bin/amira" models build --precision fp32,fp16,int8
 "$venv/bin/python" experiments/032-gpu/measure.py
 "$venv/bin/amira" bench experiments/032-gpu --store gpu-words
 "$venv/bin/python" experiments/032-gpu/measure.py --words reports/gpu-words
