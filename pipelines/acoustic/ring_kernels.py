@@ -3,6 +3,8 @@
 Every product accumulates in FP32. Sizes of the model are constants of the compiler, sizes of the batch are not.
 """
 
+# ruff: noqa: N803 - what the compiler has as constants is written in capitals, as everywhere in Triton
+
 from __future__ import annotations
 
 import triton
@@ -155,8 +157,8 @@ def attend(
     place = (start + (PLACES - LEFT) + past) % PLACES
     old = place[:, None] * WIDTH + width[None, :]
     seen = sight[:, None] & known[None, :]
-    old_keys = tl.load(kept + old, mask=seen, other=0.0)
-    old_values = tl.load(kept + HEADS * PLACES * WIDTH + old, mask=seen, other=0.0)
+    old_keys = tl.load(kept + old, mask=seen, other=0.0, eviction_policy="evict_first")
+    old_values = tl.load(kept + HEADS * PLACES * WIDTH + old, mask=seen, other=0.0, eviction_policy="evict_first")
 
     real = (step < FRAMES)[:, None] & known[None, :]
     at = (stream * FRAMES + step)[:, None] * (3 * HEADS * WIDTH) + head * WIDTH

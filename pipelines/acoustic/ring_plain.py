@@ -64,6 +64,7 @@ class PlainOps:
         )  # (streams, heads, left + frames, width of a head)
         scores = query.float() @ keys.transpose(-1, -2) * keys.shape[-1] ** -0.5
         real = (sight >= 0)[:, None, None]
+        values = values.masked_fill(~real.transpose(-1, -2), 0)
         mixed = torch.softmax(scores.masked_fill(~real, -math.inf), -1) @ values
         return mixed.transpose(1, 2).reshape(streams * frames, -1).to(qkv.dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,31 +24,41 @@ class Tile(NamedTuple):
     stages: int
 
 
+Tiles = tuple[tuple[int, Tile | None], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Tuning:
     """How kernels are laid out.
 
     Attributes:
-        plain_by_cublas: Whether products with nothing behind them are cuBLAS's.
         tiles: Of Triton's products by how many rows they have at least, the most first.
+        products: The same for single products, by the matrix's shape, ahead of `tiles`; `None` for cuBLAS's, of which
+            there are only those with nothing behind them and no windows.
+        plain_by_cublas: Whether products that cuBLAS has, and `products` has not, are its.
         listen: Rows, columns and warps of the first convolution's tiles.
         norm: Rows and warps of a program of the norm.
         attend_warps: Of a stream's head.
     """
 
-    plain_by_cublas: bool = True
-    tiles: tuple[tuple[int, Tile], ...] = (
+    tiles: Tiles = (
         (1_024, Tile(128, 128, 64, 8, 3)),
         (256, Tile(64, 64, 64, 4, 4)),
         (0, Tile(16, 32, 64, 4, 5)),
     )
+    products: Mapping[tuple[int, int], Tiles] = field(default_factory=dict)
+    plain_by_cublas: bool = True
     listen: tuple[int, int, int] = (64, 128, 4)
     norm: tuple[int, int] = (1, 1)
     attend_warps: int = 2
 
-    def tile(self, rows: int) -> Tile:
-        """For a product of so many rows."""
-        return next(tile for least, tile in self.tiles if rows >= least)
+    def tile(self, rows: int, matrix: tuple[int, ...], *, cublas: bool = False) -> Tile | None:
+        """For a product of so many rows; `cublas` if it has it."""
+        own = self.products.get((matrix[0], matrix[1]))
+        if own is None and cublas and self.plain_by_cublas:
+            return None
+        found = next(tile for least, tile in own or self.tiles if rows >= least)
+        return found or (None if cublas else next(tile for least, tile in self.tiles if rows >= least))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +94,12 @@ class TritonOps:
 
     def product(self, x: Tensor | Windows, matrix: Tensor) -> Tensor:
         """A product in the matrix's type."""
-        if self.tuning.plain_by_cublas and isinstance(x, Tensor):
-            return torch.mm(x, matrix)
-        return self._product(x, matrix, None, matrix.dtype)
+        tile = None
+        if isinstance(x, Tensor):
+            tile = self.tuning.tile(len(x), matrix.shape, cublas=True)
+            if tile is None:
+                return torch.mm(x, matrix)
+        return self._product(x, matrix, None, matrix.dtype, tile=tile)
 
     def gelu(self, x: Tensor | Windows, matrix: Tensor, bias: Tensor, *, wide: bool = False) -> Tensor:
         """The GELU of a product with its bias."""
@@ -127,7 +141,8 @@ class TritonOps:
         windows = x if isinstance(x, Windows) else Windows(x.view(1, -1), len(x), depth)
         count = len(windows.x) * windows.each
         each, apart = (windows.each, windows.x.shape[1]) if len(windows.x) > 1 else (1, windows.stride)
-        tile = tile or self.tuning.tile(count)
+        tile = tile or self.tuning.tile(count, matrix.shape)
+        assert tile is not None
         out = torch.empty(count, width, dtype=dtype, device=matrix.device)
         kernels.product[(_blocks(count, tile.rows) * _blocks(width, tile.columns),)](
             windows.x, matrix, bias, out, count, each, apart, windows.stride, width, depth,

@@ -53,8 +53,8 @@ class _TorchCuda(Variant):
     def _open_impl(cls, context: Context, options: TorchOptions) -> Iterator[AcousticModel]:
         import torch
 
+        from pipelines.acoustic.torch_ring import streaming_of
         from pipelines.acoustic.torch_session import TorchSession
-        from pipelines.acoustic.torch_stream import TorchStreaming
 
         with ExitStack() as stack:
 
@@ -63,7 +63,7 @@ class _TorchCuda(Variant):
                 stack.callback(session.close)
                 return session
 
-            streams = partial(TorchStreaming, most_streams=options.most_streams)
+            streams = partial(streaming_of, most_streams=options.most_streams)
             yield stack.enter_context(open_ctc_in(context, "plain", options.chunk_frames, opened, streams))
 
 
