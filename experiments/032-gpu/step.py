@@ -256,9 +256,8 @@ def swept(bench: Bench) -> Tuning:
 
                 found[warps] = repeated_us(all_layers, 5)
                 moved = streams * len(weights.layers) * 2 * 2 * weights.width * (weights.left + FRAMES)
-                print(
-                    f"attend, {warps} warps: {found[warps]:.1f} us for all layers, {moved / found[warps] / 1e6:.2f} TB/s"
-                )
+                rate = moved / found[warps] / 1e6
+                print(f"attend, {warps} warps: {found[warps]:.1f} us for all layers, {rate:.2f} TB/s")
         tuning = replace(tuning, attend_warps=min(found, key=lambda each: found[each]))
     with guarded("sweep norm"):
         norms = {}

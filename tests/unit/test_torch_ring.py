@@ -21,6 +21,7 @@ from pipelines.acoustic.torch_session import TorchSession  # noqa: E402
 from pipelines.acoustic.torch_stream import FIRST_ROWS, TorchStreaming  # noqa: E402
 from pipelines.contracts import AudioBatch  # noqa: E402
 from pipelines.models.model_card import ctc_card  # noqa: E402
+from pipelines.paths import models_dir  # noqa: E402
 from tests.random_stream import LABELS, write_random_stream  # noqa: E402
 from tests.small_ctc import write_small_stream  # noqa: E402
 
@@ -175,6 +176,36 @@ def test_the_pool_grows(tmp_path: Path) -> None:
     again, fresh = (rings.infer_chunk([state], chunk).values.copy() for state in (first, states[-1]))
     np.testing.assert_allclose(fresh, before, atol=1e-5)
     assert np.abs(again - before).max() > 1e-3
+
+
+@pytest.mark.models
+@torch.inference_mode()
+def test_our_model_says_what_onnx_runtime_does() -> None:
+    import onnxruntime
+
+    folder = models_dir() / "stream-ctc-server"
+    if not folder.is_dir():
+        pytest.skip("stream-ctc-server is not built: amira models build")
+    card = ctc_card(folder)
+    path, tokens = folder / card.files["plain"], TokenList(["", *"abcdefghijklmnopqrstuvwxyz' "], 0)
+    session = TorchSession(path, "cpu", torch.float32, compiled=False)
+    assert card.streaming is not None
+    frames = card.streaming.chunk_frames
+    weights = weights_of(card.streaming, session)
+    assert weights is not None
+    models = (
+        OrtStreaming(card, card.streaming, tokens, onnxruntime.InferenceSession(path), frames),
+        RingStreaming(card, card.streaming, tokens, session, frames, 2, weights, PlainOps()),
+    )
+    states = [[model.open(), model.open()] for model in models]
+    rng = np.random.default_rng(0)
+    for _ in range(card.streaming.chunk_frames + 9):  # the ring comes round
+        chunks = AudioBatch(
+            (0.1 * rng.standard_normal((2, models[0].chunk_samples))).astype(np.float32),
+            np.full(2, models[0].chunk_samples),
+        )
+        expected, found = (model.infer_chunk(each, chunks).values for model, each in zip(models, states, strict=True))
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_other_graphs_are_run_as_they_are(tmp_path: Path) -> None:
