@@ -38,7 +38,7 @@ class Tuning:
         plain_by_cublas: Whether products that cuBLAS has, and `products` has not, are its.
         listen: Rows, columns and warps of the first convolution's tiles.
         norm: Rows and warps of a program of the norm.
-        attend_warps: Of a stream's head.
+        attend_warps: Of a stream's head, at least: long chunks have more.
     """
 
     tiles: Tiles = (
@@ -129,7 +129,7 @@ class TritonOps:
         kernels.attend[(streams, heads)](
             qkv, ring, rows, turned.position, turned.cos, turned.sin, out, ring.stride(0), width**-0.5,
             frames, weights.left, places, heads, width, pairs, _power(frames), _power(weights.left), _power(width),
-            _precision(qkv, "ieee"), num_warps=self.tuning.attend_warps,
+            _precision(qkv, "ieee"), num_warps=max(self.tuning.attend_warps, _power(frames) // 16),
         )  # fmt: skip
         return out
 
