@@ -17,6 +17,7 @@ from pipelines.acoustic.ring_weights import RingPool, RingWeights, ring_weights
 from pipelines.acoustic.torch_session import TorchSession
 from pipelines.acoustic.torch_stream import NOBODY, TorchStreaming
 from pipelines.contracts import CtcVocabulary
+from pipelines.errors import AmiraError
 from pipelines.models.model_card import CtcCard, StreamingCard
 
 LEAST_PART = 64
@@ -24,14 +25,20 @@ LEAST_PART = 64
 MOST_PARTS = 2
 
 
-def streaming_of(
+def in_rings(
     card: CtcCard, streaming: StreamingCard, vocabulary: CtcVocabulary, session: TorchSession, chunk_frames: int,
     most_streams: int,
-) -> TorchStreaming:  # fmt: skip
-    """The model of a card: in rings if its graph is known and Triton is there, as any graph is run otherwise."""
+) -> RingStreaming:  # fmt: skip
+    """The model of a card, in rings.
+
+    Raises:
+        AmiraError: Its graph is not of our encoder, or Triton is not there.
+    """
     weights = weights_of(streaming, session)
-    if weights is None or not has_triton():
-        return TorchStreaming(card, streaming, vocabulary, session, chunk_frames, most_streams)
+    if weights is None:
+        raise AmiraError(f"{card.name} is not one of our streaming models: its states have no rings. Use rings = false")
+    if not has_triton():
+        raise AmiraError("rings want Triton, which comes with PyTorch for CUDA. Install it, or rings = false")
     from pipelines.acoustic.ring_triton import TritonOps
 
     return RingStreaming(card, streaming, vocabulary, session, chunk_frames, most_streams, weights, TritonOps())

@@ -16,10 +16,11 @@ from pipelines.acoustic.ring_step import RingOps, ring_step  # noqa: E402
 from pipelines.acoustic.ring_weights import STATES, RingPool, RingWeights, ring_weights  # noqa: E402
 from pipelines.acoustic.tokens import TokenList  # noqa: E402
 from pipelines.acoustic.torch_graph import TorchGraph  # noqa: E402
-from pipelines.acoustic.torch_ring import RingStreaming, has_triton, streaming_of, weights_of  # noqa: E402
+from pipelines.acoustic.torch_ring import RingStreaming, has_triton, in_rings, weights_of  # noqa: E402
 from pipelines.acoustic.torch_session import TorchSession  # noqa: E402
 from pipelines.acoustic.torch_stream import FIRST_ROWS, TorchStreaming  # noqa: E402
 from pipelines.contracts import AudioBatch  # noqa: E402
+from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.models.model_card import ctc_card  # noqa: E402
 from pipelines.paths import models_dir  # noqa: E402
 from tests.random_stream import LABELS, write_random_stream  # noqa: E402
@@ -208,9 +209,9 @@ def test_our_model_says_what_onnx_runtime_does() -> None:
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_other_graphs_are_run_as_they_are(tmp_path: Path) -> None:
+def test_other_graphs_have_no_rings(tmp_path: Path) -> None:
     card = ctc_card(write_small_stream(tmp_path))
     session = TorchSession(tmp_path / card.files["plain"], "cpu", torch.float32, compiled=False)
     assert card.streaming is not None
-    tokens = TokenList(["", "a"], 0)
-    assert type(streaming_of(card, card.streaming, tokens, session, 4, 2)) is TorchStreaming
+    with pytest.raises(AmiraError, match="is not one of our streaming models"):
+        in_rings(card, card.streaming, TokenList(["", "a"], 0), session, 4, 2)
