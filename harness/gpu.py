@@ -2,8 +2,7 @@
 
 A lane is an acoustic variant. For each of them the batch doubles until the audio heard in a second hardly grows; each
 step is timed from call to result and, on a GPU, on the device between CUDA events. From the steps come streams within
-a latency (`harness.capacity`); the floor is what the device takes to read the weights and to multiply by them at the
-rates that it shows itself, and to read and write what its streams remember.
+a latency (`harness.capacity`); what no lane can go below is `harness.gpu_floor`'s.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ import numpy as np
 
 from harness.capacity import Rounds, streams_within
 from harness.fingerprint import fingerprint
+from harness.gpu_floor import floor
 from pipelines import registry
 from pipelines.contracts import SAMPLE_RATE, AudioBatch
 from pipelines.errors import AmiraError, NothingMeasuredError
@@ -28,7 +28,7 @@ from pipelines.registry import Context
 
 CPU_LANES = ("ort@fp32", "ort@int8-qdq", "simd-stream@fp32", "simd-stream@int8")
 GPU_LANES = ("tensorrt@fp16", "tensorrt@int8", "torch-cuda@fp16", "torch-cuda@bf16")
-MAX_BATCH = 256
+MAX_BATCH = 1_024
 GROWTH = 1.05
 """A batch twice as large that hears less than so many times the audio is the last."""
 GOAL_S = 0.05
@@ -159,67 +159,3 @@ def energy_j() -> float | None:
         return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(pynvml.nvmlDeviceGetHandleByIndex(0))) / 1e3
     except pynvml.NVMLError:
         return None
-
-
-def floor(plain: Path, samples: int) -> Mapping[str, float]:
-    """What a step of one stream cannot do without, and what the device does in a second.
-
-    Bytes are the FP16 weights, read once for all streams of a step, and each stream's states, read and written in FP32.
-    Operations are counted by PyTorch on the plain graph. Rates are measured: a copy of 1 GiB, and an FP16 product of
-    8,192 squared.
-
-    Args:
-        plain: The model's plain form.
-        samples: Samples of a chunk.
-    """
-    import onnx
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from pipelines.acoustic.torch_graph import TorchGraph
-
-    graph = onnx.load(plain).graph
-    shapes = [[size.dim_value or 1 for size in each.type.tensor_type.shape.dim] for each in graph.input]
-    shapes = [
-        [1, samples] if each.name == "samples" else shape for each, shape in zip(graph.input, shapes, strict=True)
-    ]
-    kinds = {1: torch.float32, 7: torch.int64}
-    given = [
-        torch.zeros(shape, dtype=kinds[each.type.tensor_type.elem_type], device="cuda")
-        for each, shape in zip(graph.input, shapes, strict=True)
-    ]
-    with torch.no_grad(), FlopCounterMode(display=False) as counted:
-        TorchGraph(plain, "cuda", torch.float16)(*given)
-    block = torch.empty(1 << 29, dtype=torch.float16, device="cuda")
-    twin = torch.empty_like(block)
-    square = torch.randn(8_192, 8_192, dtype=torch.float16, device="cuda")
-    copy_s = _on_device(lambda: twin.copy_(block))
-    product_s = _on_device(lambda: square @ square)
-    return {
-        "bytes_per_s": 2 * block.nbytes / copy_s,
-        "flops_per_s": 2 * 8_192**3 / product_s,
-        "weight_bytes": 2 * sum(int(np.prod(each.dims)) for each in graph.initializer),
-        "state_bytes": 2 * sum(tensor.nbytes for tensor in given[1:]),
-        "flops": counted.get_total_flops(),
-    }
-
-
-def floor_s(floor: Mapping[str, float], streams: int) -> float:
-    """Seconds that a step of so many streams takes at least: the larger of moving its bytes and its operations."""
-    moved = floor["weight_bytes"] + streams * floor["state_bytes"]
-    return max(moved / floor["bytes_per_s"], streams * floor["flops"] / floor["flops_per_s"])
-
-
-def _on_device(call: Callable[[], Any]) -> float:
-    import torch
-
-    times = []
-    for _ in range(20):
-        event: Any = torch.cuda.Event
-        start, end = event(enable_timing=True), event(enable_timing=True)
-        start.record()
-        call()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return float(np.median(times[5:]))

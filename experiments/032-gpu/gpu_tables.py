@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.gpu import CPU_LANES, GPU_LANES, floor_s
+from harness.gpu import CPU_LANES, GPU_LANES
+from harness.gpu_floor import floor_s
 
 COUNTER_S = 0.1
 """The driver counts energy about so often; what took less time has no power."""

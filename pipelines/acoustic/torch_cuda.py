@@ -25,6 +25,8 @@ class TorchOptions(BaseModel):
         compiled: Whether each shape is compiled by `torch.compile` first: slow to start, fast to run.
         most_streams: Streams of a streaming model's largest step, rounded up to a power of two; each power of two up to
             it is ready at the start.
+        rings: Whether keys and values of streams lie in rings that kernels of ours read and write in place. Needs
+            Triton, the compiler. Its logic is tested on CPUs; it has not been measured on a GPU.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +34,7 @@ class TorchOptions(BaseModel):
     chunk_frames: int | None = Field(default=None, ge=1, le=128)
     compiled: bool = True
     most_streams: int = Field(default=16, ge=1, le=4_096)
+    rings: bool = False
 
 
 class _TorchCuda(Variant):
@@ -53,6 +56,7 @@ class _TorchCuda(Variant):
     def _open_impl(cls, context: Context, options: TorchOptions) -> Iterator[AcousticModel]:
         import torch
 
+        from pipelines.acoustic.torch_ring import in_rings
         from pipelines.acoustic.torch_session import TorchSession
         from pipelines.acoustic.torch_stream import TorchStreaming
 
@@ -63,7 +67,7 @@ class _TorchCuda(Variant):
                 stack.callback(session.close)
                 return session
 
-            streams = partial(TorchStreaming, most_streams=options.most_streams)
+            streams = partial(in_rings if options.rings else TorchStreaming, most_streams=options.most_streams)
             yield stack.enter_context(open_ctc_in(context, "plain", options.chunk_frames, opened, streams))
 
 

@@ -53,21 +53,24 @@ class TorchGraph:
                 )
             attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
             self._nodes.append((OPERATORS[node.op_type], list(node.input), list(node.output), attributes))
+        epsilons = {each["epsilon"] for _, _, _, each in self._nodes if "epsilon" in each}
+        self.epsilon: float = epsilons.pop() if len(epsilons) == 1 else 1e-5
+        """Of its norms."""
         products = {node.input[1] for node in graph.node if node.op_type == "MatMul"}
         self._known: dict[tuple[Any, ...], Tensor] = {}
         """What is NumPy, on the device. A run has them there before it is traced or captured: both allow no copies."""
-        self._constants: dict[str, Value] = {}
+        self.constants: dict[str, Value] = {}
         for tensor in graph.initializer:
             value = numpy_helper.to_array(tensor)
             if value.dtype.kind == "f":
                 kept = torch.from_numpy(value.copy()).to(self._device)
-                self._constants[tensor.name] = kept.to(dtype) if tensor.name in products else kept
+                self.constants[tensor.name] = kept.to(dtype) if tensor.name in products else kept
             else:
-                self._constants[tensor.name] = value
+                self.constants[tensor.name] = value
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The outputs, in order, of inputs in order."""
-        values: dict[str, Value] = {**self._constants, **dict(zip(self.inputs, inputs, strict=True)), "": None}
+        values: dict[str, Value] = {**self.constants, **dict(zip(self.inputs, inputs, strict=True)), "": None}
         for operator, taken, given, attributes in self._nodes:
             made = operator(self, [values[name] for name in taken], attributes)
             values.update(zip(given, made if isinstance(made, (tuple, list)) else (made,), strict=True))

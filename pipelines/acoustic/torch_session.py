@@ -5,32 +5,17 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from pipelines.acoustic.torch_capture import Ready, captured, on_cpu
 from pipelines.acoustic.torch_graph import TorchGraph
 from pipelines.engines.session import MAX_GRAPHS, Binding, Tensor
 
 _TYPES = {1: ("tensor(float)", torch.float32), 7: ("tensor(int64)", torch.int64), 6: ("tensor(int32)", torch.int32)}
-
-
-@dataclass(slots=True)
-class Ready:
-    """A run of given shapes.
-
-    Attributes:
-        given: What goes in, on the host; pinned where there is a GPU.
-        made: What comes out, on the host; overwritten by each run.
-        start: Copies, computes, copies back and waits.
-    """
-
-    given: list[torch.Tensor]
-    made: list[torch.Tensor]
-    start: Callable[[], None]
 
 
 class TorchSession:
@@ -52,7 +37,7 @@ class TorchSession:
         self._compiles = compiled
         self._inputs, self._outputs = ([_described(each) for each in side] for side in (graph.input, graph.output))
         self._ready: dict[tuple[Any, ...], Ready] = {}
-        self._marks: list[Any] = []
+        self._device_ms: Callable[[], float] | None = None
 
     def get_inputs(self) -> list[Tensor]:
         """What goes in."""
@@ -89,7 +74,7 @@ class TorchSession:
 
     def device_ms(self) -> float | None:
         """What the last run took on the device, copies included, between CUDA events; `None` on a CPU."""
-        return float(self._marks[0].elapsed_time(self._marks[1])) if self._marks else None
+        return self._device_ms() if self._device_ms else None
 
     def close(self) -> None:
         """Give the device's memory back."""
@@ -109,56 +94,14 @@ class TorchSession:
         compiled: Callable[..., Any] = torch.compile(make_fx(call)(*inputs), dynamic=False)
         return compiled
 
-    def prepared(self, call: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Ready:
-        """A call of tensors on the device, ready to be run on those of the host; on a GPU as a CUDA graph.
-
-        Args:
-            call: Takes tensors on the device and returns some.
-            inputs: On the host, with the values that it is tried with.
-        """
+    def prepared(self, call: Callable[..., Any], inputs: Sequence[torch.Tensor], parts: int = 1) -> Ready:
+        """A call of tensors on the device, ready to be run on those of the host; see `captured`."""
         if self.device == "cpu":
-            return self._on_cpu(call, inputs)
-        given = [tensor.pin_memory() for tensor in inputs]
-        own = self.placed(inputs)
-        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                call(*own)
-        side.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = [_contiguous(value) for value in call(*own)]
-        made = [torch.empty_like(value, device="cpu").pin_memory() for value in outputs]
-        event: Any = torch.cuda.Event
-        marks = [event(enable_timing=True) for _ in range(2)]
+            return on_cpu(call, inputs)
+        return captured(call, inputs, parts, self._took)
 
-        def start() -> None:
-            marks[0].record()
-            for device, host in zip(own, given, strict=True):
-                device.copy_(host, non_blocking=True)
-            graph.replay()
-            for host, device in zip(made, outputs, strict=True):
-                host.copy_(device, non_blocking=True)
-            marks[1].record()
-            marks[1].synchronize()
-            self._marks = marks
-
-        return Ready(given, made, start)
-
-    def _on_cpu(self, call: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Ready:
-        given = [tensor.clone() for tensor in inputs]
-        made = [_contiguous(value) for value in call(*given)]
-
-        def start() -> None:
-            for own, value in zip(made, call(*given), strict=True):
-                own.copy_(value)
-
-        return Ready(given, made, start)
-
-
-def _contiguous(value: torch.Tensor) -> torch.Tensor:
-    """An output as the caller's array wants it: floats are float32."""
-    return (value.float() if value.is_floating_point() else value).contiguous()
+    def _took(self, device_ms: Callable[[], float]) -> None:
+        self._device_ms = device_ms
 
 
 def _described(each: Any) -> Tensor:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from pipelines.acoustic.ort_stream import StateTensor, state_tensors
-from pipelines.acoustic.torch_session import Ready, TorchSession
+from pipelines.acoustic.torch_capture import Ready
+from pipelines.acoustic.torch_session import TorchSession
 from pipelines.acoustic.waveform_stream import WaveformState, WaveformStreaming
 from pipelines.contracts import CtcVocabulary, Float32
 from pipelines.models.model_card import CtcCard, StreamingCard
@@ -66,8 +67,7 @@ class TorchStreaming(WaveformStreaming[TorchStreamState]):
         if not self.free_rows:
             self._grow(2 * self._rows)
         row = self.free_rows.pop()
-        for pool, state in zip(self._pools, self._states, strict=True):
-            pool.select(state.batch_axis, row).zero_()
+        self._forget(row)
         return TorchStreamState(self, row)
 
     def close(self) -> None:
@@ -89,6 +89,15 @@ class TorchStreaming(WaveformStreaming[TorchStreamState]):
     @property
     def _rows(self) -> int:
         return int(self._pools[0].shape[self._states[0].batch_axis])
+
+    def _forget(self, row: int) -> None:
+        """A stream begins."""
+        for pool, state in zip(self._pools, self._states, strict=True):
+            pool.select(state.batch_axis, row).zero_()
+
+    def _parts(self, streams: int) -> int:
+        """In how many parts beside each other a step is run."""
+        return 1
 
     def _grow(self, rows: int) -> None:
         """Have a pool of so many rows; streams keep theirs."""
@@ -125,7 +134,7 @@ class TorchStreaming(WaveformStreaming[TorchStreamState]):
         if key not in self._ready:
             samples = torch.zeros(streams, frames * self.shift_samples)
             rows = torch.full((streams,), NOBODY)
-            self._ready[key] = self.session.prepared(self._call(key, samples), [samples, rows])
+            self._ready[key] = self.session.prepared(self._call(key, samples), [samples, rows], self._parts(streams))
         return self._ready[key]
 
     def _call(self, key: tuple[int, int], samples: torch.Tensor) -> Any:
