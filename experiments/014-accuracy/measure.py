@@ -1,6 +1,6 @@
 """Runs the accuracy plans one after the other, stores their runs under reports/, and writes README.md's tables.
 
-    .venv/bin/python experiments/014-accuracy/measure.py             # all plans; 25 minutes on a core
+    .venv/bin/python experiments/014-accuracy/measure.py             # all plans; an hour on a core
     .venv/bin/python experiments/014-accuracy/measure.py --clips 8   # a trial of everything: stores nothing
     .venv/bin/python experiments/014-accuracy/measure.py --show      # the tables of the stored runs
 
@@ -42,6 +42,8 @@ PLANS = {
 CORPORA = ("librispeech", "commonvoice-v1", "speechocean762", "an4")
 MARGIN = 0.3
 """Points of WER that a lower precision may cost."""
+LOWER = ("fp16", "int8", "balanced", "compiled")
+"""Ends of the names of cases in less than FP32."""
 NOT_YET = "Not measured yet."
 
 
@@ -155,7 +157,7 @@ def _precision(runs: list[Mapping[str, Any]]) -> str:
     ]
     seen: set[str] = set()
     for case in (case for run in runs for case in run["cases"]):
-        if case["status"] == "ok" and case["id"].endswith(("fp16", "int8")) and case["id"] not in seen:
+        if case["status"] == "ok" and case["id"].endswith(LOWER) and case["id"] not in seen:
             seen.add(case["id"])
             cells = [_difference(case["wer_difference"].get(corpus)) for corpus in CORPORA]
             lines.append(f"| {case['title']} | {' | '.join(cells)} |")
