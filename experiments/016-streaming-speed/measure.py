@@ -50,7 +50,7 @@ ALL_FORMS = (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8")
 FORMS = {
     WHOLE: ("fp32", "int8"),
     SERVER: ALL_FORMS,
-    TOKENS: ("fp32", "fp16", "int8", f"{COMPILED}fp32", f"{COMPILED}int8"),
+    TOKENS: (*STEP_FORMS, f"{COMPILED}fp32", f"{COMPILED}int8"),
     DRAFT: ALL_FORMS,
 }
 BATCH = 8
