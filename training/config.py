@@ -81,8 +81,8 @@ class TrainingConfig(_Frozen):
         hidden_layer: After which layer, in both.
         teacher_delay: Frames by which the posteriors that it learns come after the teacher's: what it may hear first.
         inter_layer: Layer after which a second CTC loss looks in; 0 for none.
-        consistency_weight: Weight of the distance between what it says to a clip disturbed in two ways; 0 hears each
-            clip once. Yao et al., CR-CTC, 2024.
+        consistency_weight: Weight of the distance between what it says to a clip disturbed in two ways (with `copies`,
+            masked in two ways); 0 hears each clip once. Yao et al., CR-CTC, 2024.
         layer_decay: The learning rate of a layer as a share of that of the layer above it.
     """
 
@@ -127,8 +127,8 @@ class TrainingConfig(_Frozen):
 
     @model_validator(mode="after")
     def _copies_of_frozen_layers_alone(self) -> TrainingConfig:
-        if self.copies and (not self.model.frozen_layers or self.teacher or self.consistency_weight):
-            raise ValueError("copies needs frozen layers, and neither a teacher nor consistency_weight")
+        if self.copies and (not self.model.frozen_layers or self.teacher):
+            raise ValueError("copies needs frozen layers, and no teacher")
         return self
 
     @model_validator(mode="after")

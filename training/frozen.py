@@ -22,6 +22,8 @@ from training.evaluate import padded
 from training.network import Network
 
 EXTRACT_S = 60
+NO_MASKS = {"time_masks": 0.0, "channel_masks": 0.0}
+"""What of an augmentation the layers above hear, and not these."""
 
 
 class Frozen:
@@ -62,7 +64,8 @@ class Frozen:
         """The values of a copy, and where those of each utterance start."""
         config, spoken = self._config, self._speech.utterances
         digest = hashlib.sha256(repr([(each.corpus, each.id, each.samples) for each in spoken]).encode())
-        digest.update(repr((config.model, config.augmentation, config.seed, copy)).encode())
+        heard = config.augmentation.model_copy(update=NO_MASKS)
+        digest.update(repr((config.model, heard, config.seed, copy)).encode())
         frozen = ("conv", "groupnorm", "stem", *(f"layers.{index}." for index in range(config.model.frozen_layers)))
         for name, value in network.state_dict().items():
             if name.startswith(frozen):

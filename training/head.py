@@ -27,9 +27,10 @@ from training.config import Augmentation
 from training.data import Speech, Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, spread
 from training.exported import WEIGHTS, write_labels
-from training.features import EXTRACT_S, Features, Known, Together, batch_of
+from training.features import EXTRACT_S, Features, Known, Together, batch_of, stretched
 from training.heads import HEAD, Head, TokenHead, outer_names
 from training.loop import EXPORT, mask_spans
+from training.losses import ctc_loss, disagreement
 from training.tokens import token_logits
 from training.vocabulary import CharacterUnits, TokenUnits, Units, collapse, package_tokens
 
@@ -37,6 +38,11 @@ BATCH_S = 120
 STEPS, WARM_UP, DECAY = 2_400, 200, 0.6
 RATE, WEIGHT_DECAY, AVERAGE = 2e-3, 0.01, 0.998
 MASKS = Augmentation(time_masks=0.15, time_mask_frames=8, channel_masks=0.0)
+TWICE_MASKS = MASKS.model_copy(update={"time_masks": 0.3})
+CONSISTENCY = 0.2
+"""Weight of the distance between the two answers to a clip that is heard twice."""
+STRETCH = 0.85, 1.15
+"""How much slower and faster such a clip is heard."""
 EVALUATE_EVERY = 400
 """Steps between two checkpoints with word error rates."""
 SAY_EVERY = 50
@@ -74,8 +80,12 @@ def train(
     until: int | None = None,
     tokens: bool = False,
     names: tuple[str, str] = ("", ""),
+    twice_from: int | None = None,
 ) -> None:
     """Train a head, or go on with it, to the end or to step `until`; its log and checkpoint are in `folder`.
+
+    From step `twice_from` on it hears each clip twice, at one speed and masked in two ways, and the two answers are
+    drawn together (Yao et al., CR-CTC, 2024).
 
     With `tokens` it writes the tokens of the package's decoder, else characters; what a model is built from is then in
     the folder `export`, and `names` are those of training and dev speech, for its card.
@@ -95,7 +105,16 @@ def train(
         for each in optimizer.param_groups:
             each["lr"] = rate(step, steps) * head.rate_share
         x, frames, real = batch_of(features, group)
-        loss = head.loss(mask_spans(x, MASKS), frames, real, [units.encode(each.text) for each in group])
+        targets = [units.encode(each.text) for each in group]
+        if twice_from is None or step < twice_from:
+            loss = ctc = head.loss(mask_spans(x, MASKS), frames, real, targets)
+        else:
+            slowest, fastest = STRETCH
+            x, frames, real = stretched(x, frames, torch.rand(len(x)) * (fastest - slowest) + slowest)
+            x, frames, real = (torch.cat((each, each)) for each in (x, frames, real))
+            logits, counts, within = head.drawn(mask_spans(x, TWICE_MASKS), frames, real, targets + targets)
+            ctc = ctc_loss(logits, counts, within)
+            loss = ctc + CONSISTENCY * disagreement(logits, counts)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -104,10 +123,10 @@ def train(
             decay = min(AVERAGE, (1 + step) / (10 + step))
             for own, other in zip(average.parameters(), head.parameters(), strict=True):
                 own.lerp_(other, 1 - decay)
-        losses.append(float(loss.detach()))
+        losses.append(float(ctc.detach()))
         if (step + 1) % SAY_EVERY == 0:
             say(f"step {step + 1} of {steps}: ctc {np.mean(losses[-SAY_EVERY:]):.3f}")
-        if (step + 1) % every:
+        if (step + 1) % every and step + 1 != steps:
             continue
         rates = error_rates(_texts(average, units, dev_features, dev), dev)
         entry = {"step": step + 1, "ctc": round(float(np.mean(losses)), 4), "hours": hours}
@@ -116,12 +135,9 @@ def train(
         say(json.dumps(entry | {"wer": rates}))
         losses = []
         if isinstance(average, TokenHead) and isinstance(units, TokenUnits):
-            facts = {"training": {"name": folder.name, "seed": seed, "steps": steps} | _recipe(names), "step": step + 1}
-            facts |= {
-                "hours": hours,
-                "wer": rates,
-                "speech": Speech(np.empty(0, np.int16), utterances).hours_by_corpus(),
-            }
+            recipe = {"name": folder.name, "seed": seed, "steps": steps} | _recipe(names, twice_from)
+            learned = Speech(np.empty(0, np.int16), utterances).hours_by_corpus()
+            facts = {"training": recipe, "step": step + 1, "hours": hours, "wer": rates, "speech": learned}
             export_tokens(folder / EXPORT, average, units, facts)
         state = {"head": head.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
         part = (folder / CHECKPOINT).with_suffix(".part")
@@ -129,10 +145,11 @@ def train(
         part.replace(folder / CHECKPOINT)
 
 
-def _recipe(names: tuple[str, str]) -> dict[str, Any]:
+def _recipe(names: tuple[str, str], twice_from: int | None) -> dict[str, Any]:
     """What a model's card says of how it was trained."""
     corpus, dev = names
-    return {"corpus": corpus, "dev": dev, "units": "tokens", "batch_s": BATCH_S, "init": [], "teacher": ""}
+    said = {"corpus": corpus, "dev": dev, "units": "tokens", "batch_s": BATCH_S, "init": [], "teacher": ""}
+    return said if twice_from is None else said | {"consistency_weight": CONSISTENCY, "twice_from": twice_from}
 
 
 def export_tokens(folder: Path, head: TokenHead, units: TokenUnits, facts: dict[str, Any]) -> None:
@@ -189,6 +206,7 @@ def main(
     dev: Annotated[str, typer.Option(help="What it is measured on.")] = "shared:dev",
     tokens: Annotated[bool, typer.Option(help="Write the tokens of the package's decoder, not characters.")] = False,
     steps: Annotated[int, typer.Option(min=1, help="Of training.")] = STEPS,
+    twice_from: Annotated[int | None, typer.Option(min=0, help="Hear each clip twice from this step on.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of PyTorch.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the part, the weights and the batches.")] = 1,
 ) -> None:
@@ -209,6 +227,7 @@ def main(
         steps,
         tokens=tokens,
         names=(", ".join(corpus or ["shared:train"]), dev),
+        twice_from=twice_from,
     )
 
 

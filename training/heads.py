@@ -45,9 +45,15 @@ class Head(nn.Module):
         """Logits, float32; `real` is 1 where a frame belongs to its clip, (batch, frames, 1)."""
         return self.units(self.states(x, real))
 
+    def drawn(
+        self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]
+    ) -> tuple[Tensor, Tensor, list[list[int]]]:
+        """What a step of training weighs: logits of what `forward` has, their frames, and the transcripts in them."""
+        return self(x, real), frames, targets
+
     def loss(self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]) -> Tensor:
-        """CTC, per unit; x as `forward` has it."""
-        return ctc_loss(self(x, real), frames, targets)
+        """CTC, per unit."""
+        return ctc_loss(*self.drawn(x, frames, real, targets))
 
     def states(self, x: Tensor, real: Tensor) -> Tensor:
         """What the units are read from, (batch, frames / stride rounded up, width)."""
@@ -79,10 +85,12 @@ class TokenHead(Head):
         """See `Head`: the mean of each two frames, of what is real in them."""
         return self.norms[2](halved(self._read(x, real), real))
 
-    def loss(self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]) -> Tensor:
+    def drawn(
+        self, x: Tensor, frames: Tensor, real: Tensor, targets: list[list[int]]
+    ) -> tuple[Tensor, Tensor, list[list[int]]]:
         """See `Head`."""
         logits, within = self.units.drawn(self.states(x, real), targets)
-        return ctc_loss(logits, -(-frames // self.stride), within)
+        return logits, -(-frames // self.stride), within
 
 
 def halved(x: Tensor, real: Tensor) -> Tensor:

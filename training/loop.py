@@ -27,7 +27,7 @@ from training.augment import change_speed, disturb
 from training.config import Augmentation, TrainingConfig
 from training.data import Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, padded, spread, transcribe
-from training.exported import TOKENS, export, load_exported, load_known, own_state
+from training.exported import TOKENS, base_of, export, load_exported, load_known, own_state
 from training.frozen import Frozen
 from training.heads import TokenHead, inner_names
 from training.losses import ctc_loss, disagreement
@@ -191,6 +191,8 @@ class Trainer:
             group["lr"] = group["base"] * rate
         with torch.autocast(self.device, torch.bfloat16, enabled=config.precision == "bf16"):
             if self.frozen is not None:
+                if config.consistency_weight:
+                    samples, lengths, targets = torch.cat((samples,) * 2), torch.cat((lengths,) * 2), targets * 2
                 chunk = self.frozen.chunk(self._copy(self.step))
                 losses = self._upper(samples.to(self.device), lengths, chunk, targets)
             else:
@@ -366,7 +368,7 @@ class Trainer:
         if not (model.streaming and model.frozen_layers and self.config.init):
             return ""
         last = Path(self.config.init[-1]).resolve()
-        return last.name if last.parent == model_repo_dir().resolve() else ""
+        return last.name if last.parent == model_repo_dir().resolve() else base_of(last)
 
     def _log(self, entry: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -2,6 +2,7 @@
 
     .venv/bin/python experiments/014-accuracy/measure.py             # all plans; an hour on a core
     .venv/bin/python experiments/014-accuracy/measure.py --clips 8   # a trial of everything: stores nothing
+    .venv/bin/python experiments/014-accuracy/measure.py --plans draft.toml    # this one anew; several at once
     .venv/bin/python experiments/014-accuracy/measure.py --show      # the tables of the stored runs
 
 A plan whose model is not built is left out, and says so.
@@ -51,11 +52,13 @@ def main() -> None:
     """Measure, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--show", action="store_true", help="write the tables of the stored runs")
+    parser.add_argument("--plans", nargs="+", choices=PLANS, default=list(PLANS), help="measure these alone")
     parser.add_argument("--clips", type=int, help="a trial with so many clips, which stores nothing")
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
     for plan, name in PLANS.items():
-        summary = _stored(name) if arguments.show else _measured(plan, name, arguments.clips)
+        known = arguments.show or plan not in arguments.plans
+        summary = _stored(name) if known else _measured(plan, name, arguments.clips)
         if summary is not None:
             found[name] = _reduced(summary)
     if not arguments.clips:

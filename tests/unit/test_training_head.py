@@ -23,10 +23,10 @@ from training import tokens  # noqa: E402
 from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
-from training.features import LAYERS, Features, Together, batch_of  # noqa: E402
+from training.features import LAYERS, Features, Together, batch_of, stretched  # noqa: E402
 from training.head import export_tokens, of_tokens, rate, train  # noqa: E402
 from training.heads import HEAD, Head, TokenHead  # noqa: E402
-from training.losses import ctc_loss  # noqa: E402
+from training.losses import ctc_loss, disagreement  # noqa: E402
 from training.network import Network  # noqa: E402
 from training.pretrained import encoder_state  # noqa: E402
 from training.tokens import TokenLogits  # noqa: E402
@@ -130,8 +130,10 @@ def test_what_a_step_weighs_is_as_likely_as_the_correction_says(monkeypatch: pyt
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("writes_tokens", [False, True])
-def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_path: Path, writes_tokens: bool) -> None:
+@pytest.mark.parametrize(("writes_tokens", "twice_from"), [(False, None), (True, None), (True, 10)])
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(
+    speech: Speech, tmp_path: Path, writes_tokens: bool, twice_from: int | None
+) -> None:
     features, said = Features(speech, speech.utterances, tmp_path / "cache"), speech.utterances
     for name, stops in (("whole", [40]), ("parts", [20, 40])):
         for until in stops:
@@ -146,6 +148,7 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_p
                 every=20,
                 until=until,
                 tokens=writes_tokens,
+                twice_from=twice_from,
             )
     whole, parts = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts"))
     for name, value in whole["average"].items():
@@ -156,6 +159,9 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(speech: Speech, tmp_p
     assert set(log[1]["wer"]) == {"noise", "noise empty"}
     assert log[1]["hours"] == round(speech.hours, 2)
     assert (tmp_path / "parts" / "export" / "weights.safetensors").is_file() == writes_tokens
+    if writes_tokens:
+        about = json.loads((tmp_path / "parts" / "export" / "config.json").read_text("utf-8"))
+        assert about["facts"]["training"].get("twice_from") == twice_from
     with pytest.raises(AmiraError, match="other units"):
         train(said, features, said, features, tmp_path / "whole", 1, steps=60, tokens=not writes_tokens)
 
@@ -168,6 +174,46 @@ def test_corpora_together_know_each_clip_by_its_corpus(speech: Speech, tmp_path:
     for part, features in parts:
         for each in part.utterances:
             assert np.array_equal(together.of(each), features.of(each))
+
+
+def test_a_stretched_clip_is_the_clip_between_its_frames_whatever_lies_beside_it() -> None:
+    x, frames = torch.arange(12.0).reshape(1, 12, 1).repeat(3, 1, 2), torch.tensor([12, 12, 7])
+    x[2, 7:] = 0
+    factors = torch.tensor([1.0, 1.25, 0.8])
+    made, counts, real = stretched(x, frames, factors)
+    assert counts.tolist() == [12, 9, 8]
+    assert real[..., 0].sum(1).tolist() == [12, 9, 8]
+    torch.testing.assert_close(made[0], torch.cat((x[0], torch.zeros(made.shape[1] - 12, 2))))
+    torch.testing.assert_close(made[1, :9, 1], torch.arange(9.0) * 1.25)
+    torch.testing.assert_close(made[2, :8, 0], (torch.arange(8.0) * 0.8).clamp(max=6))
+    assert not made[2, 8:].any()
+
+
+@pytest.mark.models
+def test_two_hearings_of_a_clip_are_masked_in_two_ways_and_drawn_together(
+    speech: Speech, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, said = Features(speech, speech.utterances, tmp_path / "cache"), speech.utterances
+    heard: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def noted(logits: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        heard.append((logits.detach(), frames))
+        return disagreement(logits, frames)
+
+    monkeypatch.setattr("training.head.disagreement", noted)
+    monkeypatch.setattr("training.head.WARM_UP", 1)
+    for weight in (0.0, 0.2):
+        monkeypatch.setattr("training.head.CONSISTENCY", weight)
+        train(said, features, said, features, tmp_path / str(weight), 1, steps=3, every=3, twice_from=1)
+    assert len(heard) == 2 * 2  # not in the first step
+    for logits, frames in heard:
+        (one, other), half = logits.chunk(2), len(frames) // 2
+        assert half == len(said)
+        assert torch.equal(frames[:half], frames[half:])
+        assert not torch.allclose(one, other)
+    without, drawn = (torch.load(tmp_path / str(each) / "checkpoint.pt", weights_only=True) for each in (0.0, 0.2))
+    assert not torch.equal(without["head"]["enter.weight"], drawn["head"]["enter.weight"])
+    torch.testing.assert_close(heard[0][0], heard[2][0])  # until then both were the same training
 
 
 def test_the_rate_rises_and_falls_to_zero() -> None:
