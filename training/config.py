@@ -136,8 +136,8 @@ class TrainingConfig(_Frozen):
         wanted = self.units == "tokens" and not self.model.streaming
         if (self.head == "module") != wanted:
             raise ValueError('head = "module" is for units = "tokens" of clips heard whole, and those want it')
-        if wanted and (self.model.layers < max(READS) or self.model.frozen_layers >= min(READS)):
-            raise ValueError(f"the module reads layers {READS}: it wants them all, and none of them frozen")
+        if wanted and (self.model.layers < max(READS) or self.model.frozen_layers > min(READS)):
+            raise ValueError(f"the module reads layers {READS}: it wants them all, and what is frozen below them")
         if wanted and (self.inter_layer or self.teacher):
             raise ValueError("the module has neither an inner loss nor a teacher")
         return self

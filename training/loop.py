@@ -247,7 +247,9 @@ class Trainer:
         x = mask_spans(x, config.augmentation)
         middle = config.hidden_layer if config.hidden_weight else 0
         keep = tuple({config.inter_layer, middle, *network.reads} - {0})
+        lowest = {frozen: x} if frozen in network.reads else {}
         x, kept = network.layer_range(x, frames, chunk, frozen, config.model.layers, keep)
+        kept |= lowest
         losses: dict[str, Tensor] = {}
         if config.ctc_weight:
             states, counts = network.states(x, kept, frames)

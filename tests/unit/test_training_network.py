@@ -17,6 +17,7 @@ from pipelines.errors import AmiraError  # noqa: E402
 from pipelines.paths import models_dir  # noqa: E402
 from training import exported, facts, frozen, loop  # noqa: E402
 from training.config import Augmentation, Model, TrainingConfig  # noqa: E402
+from training.evaluate import padded  # noqa: E402
 from training.exported import load_exported, load_known  # noqa: E402
 from training.heads import TokenHead  # noqa: E402
 from training.loop import Trainer, ctc_loss, disagreement, mask_spans  # noqa: E402
@@ -279,13 +280,42 @@ def test_two_hearings_of_a_stream_are_in_chunks_of_lengths_of_their_own(tmp_path
     [
         ({"units": "tokens"}, "is for units"),
         ({"head": "module"}, "is for units"),
-        ({"head": "module", "units": "tokens"}, "none of them frozen"),
+        ({"head": "module", "units": "tokens", "model": Model(frozen_layers=5)}, "what is frozen below them"),
         ({"head": "module", "units": "tokens", "model": Model(frozen_layers=0), "inter_layer": 6}, "inner loss"),
     ],
 )
 def test_the_module_is_for_tokens_of_whole_clips_and_layers_that_learn(wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         TrainingConfig(name="t", **wrong)
+
+
+@pytest.mark.models
+def test_the_module_reads_the_highest_frozen_layer_from_its_copy(tmp_path: Path, corpus: str) -> None:
+    """What a step makes of a copy is what it makes of the waveforms."""
+    config = TrainingConfig(
+        name="t", corpus=corpus, dev=corpus, units="tokens", head="module", precision="fp32", copies=1,
+        model=Model(frozen_layers=4), steps=1, batch_s=4, dropout=0.0, evaluate_every=1,
+        init=("model-repo/moonshine-ctc-tokens",), augmentation=Augmentation(time_masks=0.0, channel_masks=0.0),
+    )  # fmt: skip
+    trainer = Trainer(config, tmp_path / "t", tmp_path / "cache")
+    x, frames, targets = next(trainer._prefetched())
+    group = next(trainer._groups())
+    samples, lengths = padded([trainer.speech.audio(each).astype(np.float32) / 32768 for each in group])
+    trainer.network.eval()
+    losses = []
+    with torch.inference_mode():
+        for made in (
+            lambda: trainer._upper(x, frames, None, targets),
+            lambda: trainer._losses(samples, samples, lengths, targets),
+        ):
+            torch.manual_seed(3)  # of the tokens that are weighed
+            losses.append(float(made()["ctc"]))
+    assert losses[0] == pytest.approx(losses[1], rel=5e-3)
+    trainer.network.train()
+    trainer.run()
+    own, _ = own_head(tmp_path / "t" / "export")
+    assert "layers.4.mlp.fc1.weight" in own
+    assert not [name for name in own if name.startswith(("conv", "layers.3"))]
 
 
 @pytest.mark.parametrize("wrong", [{"model": Model(frozen_layers=0)}, {"teacher": "package"}])
