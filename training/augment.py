@@ -27,7 +27,7 @@ def change_speed(samples: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Ten
     """Every row faster and higher by its factor, by linear interpolation.
 
     Args:
-        samples: float32 (batch, n), zeros behind the end of a row.
+        samples: float32 (batch, n) or frames of them (batch, n, width), zeros behind the end of a row.
         lengths: int64 (batch,), on the CPU.
         factors: float64 (batch,), on the CPU.
 
@@ -39,9 +39,10 @@ def change_speed(samples: Tensor, lengths: Tensor, factors: Tensor) -> tuple[Ten
     places = places * factors.to(samples.device)[:, None]
     low = places.long().clamp(max=samples.shape[1] - 1)
     high = (low + 1).clamp(max=samples.shape[1] - 1)
-    before, behind = samples.gather(1, low), samples.gather(1, high)
-    made = before + (behind - before) * (places - low).to(samples.dtype)
-    return made * real(counts, made), counts
+    rows, wide = torch.arange(len(samples), device=samples.device)[:, None], (...,) + (None,) * (samples.dim() - 2)
+    before, behind = samples[rows, low], samples[rows, high]
+    made = before + (behind - before) * (places - low).to(samples.dtype)[wide]
+    return made * real(counts, made)[wide], counts
 
 
 def disturb(samples: Tensor, lengths: Tensor, config: Augmentation) -> Tensor:

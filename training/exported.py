@@ -123,16 +123,17 @@ def exported_units(folder: Path) -> Units:
 def own_state(folder: Path) -> dict[str, Tensor]:
     """The weights that an exported folder holds, over those of the model that it names, float32."""
     about = json.loads((folder / "config.json").read_text("utf-8"))
-    state = own_state(model_repo_dir() / below) if (below := base_of(folder)) else {}
+    state = own_state(model_repo_dir() / about["over"]) if "over" in about else {}
     state |= {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
     if about["streaming"]:
         state |= {name: torch.tensor(about[name]) for name in ("stem_mean", "stem_std")}
     return state
 
 
-def base_of(folder: Path) -> str:
-    """The model of the project over whose weights an exported folder holds its own; empty for none."""
-    return str(json.loads((folder / "config.json").read_text("utf-8")).get("over", ""))
+def base_of(folder: Path, layers: int) -> str:
+    """The model of the project that an exported folder has its stem and so many layers from; empty if it holds some."""
+    about: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
+    return str(about.get("over", "")) if about.get("frozen_layers", 0) >= layers else ""
 
 
 def load_known(network: Network, state: dict[str, Tensor]) -> list[str]:

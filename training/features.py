@@ -20,6 +20,7 @@ from pipelines.contracts import SAMPLE_RATE
 from pipelines.models.moonshine import WIDTH
 from pipelines.models.source import ENCODER
 from pipelines.models.token_head import READS as LAYERS
+from training.augment import real
 from training.config import Model
 from training.data import Speech, Utterance, batches
 from training.evaluate import padded
@@ -101,16 +102,4 @@ def batch_of(features: Known, group: Sequence[Utterance]) -> tuple[Tensor, Tenso
     x = torch.zeros(len(found), int(frames.max()), len(LAYERS) * WIDTH)
     for row, each in zip(x, found, strict=True):
         row[: len(each)] = torch.from_numpy(each.astype(np.float32))
-    return x, frames, (torch.arange(x.shape[1])[None] < frames[:, None]).float()[..., None]
-
-
-def stretched(x: Tensor, frames: Tensor, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Every clip of `batch_of` spoken faster by its factor, (batch,): frames between frames, linearly."""
-    counts = (frames / factors).long().clamp(min=1)
-    places = torch.arange(int(counts.max()))[None] * factors[:, None]
-    last = (frames - 1)[:, None]
-    low = torch.minimum(places.long(), last)
-    high, share = torch.minimum(low + 1, last), (places - low).clamp(0, 1).float()[..., None]
-    real = (torch.arange(low.shape[1])[None] < counts[:, None]).float()[..., None]
-    rows = torch.arange(len(x))[:, None]
-    return torch.lerp(x[rows, low], x[rows, high], share) * real, counts, real
+    return x, frames, real(frames, x).float()[..., None]

@@ -23,11 +23,13 @@ from harness.output import say
 from pipelines.contracts import SAMPLE_RATE
 from pipelines.errors import AmiraError
 from pipelines.models.token_head import TOKENS as KEPT
+from training.augment import change_speed, uniform
+from training.augment import real as inside
 from training.config import Augmentation
 from training.data import Speech, Utterance, batches, load_speech
 from training.evaluate import DEV_EACH, error_rates, spread
 from training.exported import WEIGHTS, write_labels
-from training.features import EXTRACT_S, Features, Known, Together, batch_of, stretched
+from training.features import EXTRACT_S, Features, Known, Together, batch_of
 from training.heads import HEAD, Head, TokenHead, outer_names
 from training.loop import EXPORT, mask_spans
 from training.losses import ctc_loss, disagreement
@@ -41,8 +43,8 @@ MASKS = Augmentation(time_masks=0.15, time_mask_frames=8, channel_masks=0.0)
 TWICE_MASKS = MASKS.model_copy(update={"time_masks": 0.3})
 CONSISTENCY = 0.2
 """Weight of the distance between the two answers to a clip that is heard twice."""
-STRETCH = 0.85, 1.15
-"""How much slower and faster such a clip is heard."""
+SPEED = 0.85, 1.15
+"""How much slower and faster such a clip is heard: its frames, since they are computed once."""
 EVALUATE_EVERY = 400
 """Steps between two checkpoints with word error rates."""
 SAY_EVERY = 50
@@ -109,9 +111,9 @@ def train(
         if twice_from is None or step < twice_from:
             loss = ctc = head.loss(mask_spans(x, MASKS), frames, real, targets)
         else:
-            slowest, fastest = STRETCH
-            x, frames, real = stretched(x, frames, torch.rand(len(x)) * (fastest - slowest) + slowest)
-            x, frames, real = (torch.cat((each, each)) for each in (x, frames, real))
+            x, frames = change_speed(x, frames, uniform(len(x), SPEED, x)[:, 0].double())
+            x, frames = torch.cat((x, x)), torch.cat((frames, frames))
+            real = inside(frames, x).float()[..., None]
             logits, counts, within = head.drawn(mask_spans(x, TWICE_MASKS), frames, real, targets + targets)
             ctc = ctc_loss(logits, counts, within)
             loss = ctc + CONSISTENCY * disagreement(logits, counts)

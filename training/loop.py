@@ -247,9 +247,7 @@ class Trainer:
         x = mask_spans(x, config.augmentation)
         middle = config.hidden_layer if config.hidden_weight else 0
         keep = tuple({config.inter_layer, middle, *network.reads} - {0})
-        lowest = {frozen: x} if frozen in network.reads else {}
         x, kept = network.layer_range(x, frames, chunk, frozen, config.model.layers, keep)
-        kept |= lowest
         losses: dict[str, Tensor] = {}
         if config.ctc_weight:
             states, counts = network.states(x, kept, frames)
@@ -370,7 +368,7 @@ class Trainer:
         if not (model.streaming and model.frozen_layers and self.config.init):
             return ""
         last = Path(self.config.init[-1]).resolve()
-        return last.name if last.parent == model_repo_dir().resolve() else base_of(last)
+        return last.name if last.parent == model_repo_dir().resolve() else base_of(last, model.frozen_layers)
 
     def _log(self, entry: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:

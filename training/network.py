@@ -266,7 +266,7 @@ class Network(nn.Module):
         last: int,
         keep: tuple[int, ...] = (),
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Run layers `first` to `last - 1`; `keep` names layers whose outputs are given back too.
+        """Run layers `first` to `last - 1`; `keep` names those whose outputs are given back too (x is that of `first`).
 
         `chunk_frames`: for all clips or for each.
         """
@@ -274,7 +274,7 @@ class Network(nn.Module):
         if mask is not None:
             mask = mask.to(x.device, x.dtype)
         cos, sin = (table.to(x.device, x.dtype, non_blocking=True) for table in rotary_tables(x.shape[1]))
-        kept: dict[int, Tensor] = {}
+        kept: dict[int, Tensor] = {first: x} if first in keep else {}
         for index in range(first, last):
             x = self.layers[index](x, mask, (cos, sin))
             if index + 1 in keep:

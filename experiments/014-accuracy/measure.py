@@ -2,7 +2,7 @@
 
     .venv/bin/python experiments/014-accuracy/measure.py             # all plans; an hour on a core
     .venv/bin/python experiments/014-accuracy/measure.py --clips 8   # a trial of everything: stores nothing
-    .venv/bin/python experiments/014-accuracy/measure.py --plans draft.toml    # this one anew; several at once
+    .venv/bin/python experiments/014-accuracy/measure.py --plans draft.toml    # chosen ones anew, the rest as stored
     .venv/bin/python experiments/014-accuracy/measure.py --show      # the tables of the stored runs
 
 A plan whose model is not built is left out, and says so.

@@ -38,6 +38,20 @@ def test_speed_changes_length_and_pitch_of_each_row_alone(samples: torch.Tensor)
     torch.testing.assert_close(made[1, :9_000], samples[1, :9_000])
 
 
+def test_speed_changes_frames_as_it_changes_samples() -> None:
+    x, frames = torch.arange(12.0).reshape(1, 12, 1).repeat(3, 1, 2), torch.tensor([12, 12, 7])
+    x[2, 7:] = 0
+    factors = torch.tensor([1.0, 1.25, 0.8], dtype=torch.float64)
+    made, counts = change_speed(x, frames, factors)
+    assert counts.tolist() == [12, 9, 8]
+    assert made.shape == (3, 12, 2)
+    torch.testing.assert_close(made[0], x[0])
+    torch.testing.assert_close(made[1, :9, 1], torch.arange(9.0) * 1.25)
+    torch.testing.assert_close(made[2, :8, 0], torch.arange(8.0) * 0.8)
+    assert not made[1, 9:].any()
+    assert not made[2, 8:].any()
+
+
 def test_noise_is_mixed_at_the_wanted_ratio(samples: torch.Tensor) -> None:
     torch.manual_seed(0)
     noise = 7 * torch.randn(3, 16_000)

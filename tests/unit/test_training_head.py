@@ -23,7 +23,7 @@ from training import tokens  # noqa: E402
 from training.config import Model  # noqa: E402
 from training.data import Speech, load_speech  # noqa: E402
 from training.exported import load_known  # noqa: E402
-from training.features import LAYERS, Features, Together, batch_of, stretched  # noqa: E402
+from training.features import LAYERS, Features, Together, batch_of  # noqa: E402
 from training.head import export_tokens, of_tokens, rate, train  # noqa: E402
 from training.heads import HEAD, Head, TokenHead  # noqa: E402
 from training.losses import ctc_loss, disagreement  # noqa: E402
@@ -174,19 +174,6 @@ def test_corpora_together_know_each_clip_by_its_corpus(speech: Speech, tmp_path:
     for part, features in parts:
         for each in part.utterances:
             assert np.array_equal(together.of(each), features.of(each))
-
-
-def test_a_stretched_clip_is_the_clip_between_its_frames_whatever_lies_beside_it() -> None:
-    x, frames = torch.arange(12.0).reshape(1, 12, 1).repeat(3, 1, 2), torch.tensor([12, 12, 7])
-    x[2, 7:] = 0
-    factors = torch.tensor([1.0, 1.25, 0.8])
-    made, counts, real = stretched(x, frames, factors)
-    assert counts.tolist() == [12, 9, 8]
-    assert real[..., 0].sum(1).tolist() == [12, 9, 8]
-    torch.testing.assert_close(made[0], torch.cat((x[0], torch.zeros(made.shape[1] - 12, 2))))
-    torch.testing.assert_close(made[1, :9, 1], torch.arange(9.0) * 1.25)
-    torch.testing.assert_close(made[2, :8, 0], (torch.arange(8.0) * 0.8).clamp(max=6))
-    assert not made[2, 8:].any()
 
 
 @pytest.mark.models

@@ -213,6 +213,7 @@ def test_upper_layers_learn_to_write_tokens_from_what_the_lower_ones_made_once(
     second.run()
     again = json.loads((tmp_path / "2" / "export" / "config.json").read_text("utf-8"))
     assert again["over"] == about["over"] == "below"
+    assert exported.base_of(tmp_path / "2" / "export", 3) == ""  # its third layer is its own
 
 
 @pytest.mark.models
