@@ -38,7 +38,7 @@ def upper_layers(layers: range = range(6, 8), labels: int = len(LABELS), seed: i
 
 
 def token_head(kept: range = range(300, 340), seed: int = 0) -> dict[str, np.ndarray]:
-    """What `moonshine-ctc-tokens` commits, for a few of the decoder's tokens: a head and nothing else."""
+    """The head of `moonshine-ctc-tokens`, for a few of the decoder's tokens."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> np.ndarray:

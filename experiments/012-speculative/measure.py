@@ -10,9 +10,9 @@ bootstrap interval over clips.
 Sources of drafts: `greedy`, `beam` (with the trigram of the training transcripts, `amira graph build`) and `english`
 (with CMU Sphinx's English trigram, made once) decode the CTC model's output; `search` searches it again before each
 pass, with the beam of `english`, behind what is written, and that time counts as the decoder's; `tokens` is the best
-path of `moonshine-ctc-tokens`, which hears with the attention model's own encoder and writes its tokens; `text` is the
-text that the speaker was to read. With `--errors`, that text has this share of its words damaged:
-what a better or worse draft model would be worth.
+path of `moonshine-ctc-tokens`, which writes the attention model's own tokens; `text` is the text that the speaker was
+to read. With `--errors`, that text has this share of its words damaged: what a better or worse draft model would be
+worth.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ MODELS: Mapping[str, _Model] = {
         ),
     ),
     "moonshine-ctc-tokens": _Model(
-        "The encoder of Moonshine base-en as it is, with a CTC head that writes the tokens of Moonshine's decoder",
+        "The encoder of Moonshine base-en with trained upper layers and a CTC head: the tokens of Moonshine's decoder",
         (
             "Writes lower case without punctuation, and numbers as words.",
             "A clip of less than 0.06 s has no frame, and so no text.",

@@ -50,8 +50,10 @@ def built(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def built_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with a head of tokens on the package's encoder."""
-    folder = write_weights(tmp_path_factory.mktemp("weights") / "moonshine-ctc-tokens", token_head(), units="tokens")
+    """The same with a head of tokens: the package's last norm is not in the way, for the head has norms of its own."""
+    kept = {name: value for name, value in upper_layers(range(4, 8)).items() if name.startswith("layers.")}
+    folder = tmp_path_factory.mktemp("weights") / "moonshine-ctc-tokens"
+    write_weights(folder, kept | token_head(), units="tokens")
     return make(build_ctc.recipe(folder), tmp_path_factory.mktemp("models"), lambda text: None)
 
 

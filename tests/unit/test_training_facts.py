@@ -5,10 +5,12 @@ import pytest
 
 from pipelines.errors import AmiraError
 from pipelines.paths import home
+from tests.trained_weights import token_head, write_weights
 from training.facts import main, table
 
 README_OF = {
     "moonshine-ctc": "experiments/010-moonshine-ctc/README.md",
+    "moonshine-ctc-tokens": "experiments/010-moonshine-ctc/README.md",
     "stream-ctc-server": "experiments/011-stream-ctc/README.md",
     "stream-ctc-tokens": "experiments/011-stream-ctc/README.md",
     "stream-ctc-draft": "experiments/011-stream-ctc/README.md",
@@ -61,10 +63,12 @@ def test_weights_are_measured_where_they_are(tmp_path: Path) -> None:
         main(tmp_path / "t", cache=tmp_path / "cache")
 
 
-def test_a_head_alone_is_not_measured_here() -> None:
+def test_a_head_alone_is_not_measured_here(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed (extra `train`)")
+    facts = {"training": {"units": "tokens", "dev": "shared:dev"}}
+    folder = write_weights(tmp_path / "head", token_head(), streaming=False, units="tokens", facts=facts)
     with pytest.raises(AmiraError, match=r"holds a head alone \(`python -m training.head`\)"):
-        main(Path(__file__).parents[2] / "model-repo" / "moonshine-ctc-tokens", cache=Path("unused"))
+        main(folder, cache=Path("unused"))
 
 
 @pytest.mark.parametrize("name", README_OF)
