@@ -72,6 +72,8 @@ class TrainingConfig(_Frozen):
         head: What makes logits of states: one product, or for clips heard whole and tokens a module that reads several
             layers (`training.heads.TokenHead`).
         bpe_size: How many pieces, with the blank.
+        token_limit: Of the decoder's tokens, only so many: single characters and what was merged first; 0 for all of
+            lower-case English. For a model that has no room for the whole table.
         init: Exported folders to start from, each over those before; below them lies the package's encoder.
         copies: Compute what the frozen layers make of the speech once, in so many files, the first undisturbed; 0: anew
             at every step. For a CPU: 1.5 GB a copy of 12 hours.
@@ -94,6 +96,7 @@ class TrainingConfig(_Frozen):
     units: Literal["characters", "bpe", "tokens"] = "characters"
     head: Literal["product", "module"] = "product"
     bpe_size: int = Field(default=128, ge=32, le=4096)
+    token_limit: int = Field(default=0, ge=0)
     model: Model = Model()
     augmentation: Augmentation = Augmentation()
     init: tuple[str, ...] = ()
@@ -124,6 +127,12 @@ class TrainingConfig(_Frozen):
     evaluate_every: int = 500
     save_every: int = 100
     precision: Literal["bf16", "fp32"] = "bf16"
+
+    @model_validator(mode="after")
+    def _limit_of_tokens(self) -> TrainingConfig:
+        if self.token_limit and self.units != "tokens":
+            raise ValueError('token_limit is for units = "tokens"')
+        return self
 
     @model_validator(mode="after")
     def _copies_of_frozen_layers_alone(self) -> TrainingConfig:

@@ -152,20 +152,25 @@ class Factored(nn.Module):
 
 
 def factored(state: dict[str, Tensor], ranks: tuple[int, int]) -> dict[str, Tensor]:
-    """The best two factors of whole convolutions, by singular values, under the names of `Factored`.
+    """The best two factors of the convolutions, by singular values, under the names of `Factored`.
 
-    Factors that are already in `state` stay as they are.
+    Factors that are already in `state` stay as they are, unless they are of another rank.
     """
     found: dict[str, Tensor] = {}
     for name, rank in zip(("conv2", "conv3"), ranks, strict=True):
-        if not rank or f"{name}.down.weight" in state:
+        down = state.get(f"{name}.down.weight")
+        if not rank or (down is not None and len(down) == rank):
             continue
-        whole = state[f"{name}.weight"]
+        if down is None:
+            whole, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+        else:
+            up, bias = state[f"{name}.up.weight"][..., 0], state[f"{name}.up.bias"]
+            whole = torch.tensordot(up.float(), down.float(), 1)
         left, values, right = torch.linalg.svd(whole.flatten(1), full_matrices=False)
         roots = values[:rank].sqrt()
         found[f"{name}.down.weight"] = (roots[:, None] * right[:rank]).view(rank, *whole.shape[1:])
         found[f"{name}.up.weight"] = (left[:, :rank] * roots)[..., None]
-        found[f"{name}.up.bias"] = state[f"{name}.bias"]
+        found[f"{name}.up.bias"] = bias
     return found
 
 

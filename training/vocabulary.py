@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BLANK = 0
 CHARACTERS = ("<blank>", " ", "'", *"abcdefghijklmnopqrstuvwxyz")
 BPE_FILE = "units.model"
+_SINGLE = {character.encode() for character in (WORD_MARK, "'", *"abcdefghijklmnopqrstuvwxyz")}
 _LOWER_CASE = re.compile(f"(?:{WORD_MARK})?[a-z']+".encode())
 
 
@@ -84,8 +85,9 @@ class TokenUnits:
     """
 
     def __init__(self, tokens: Sequence[bytes], kept: Iterable[int]) -> None:
-        self._table = TokenTable(list(tokens))
         self.kept = tuple(kept)
+        own = {*self.kept, *BYTES}
+        self._table = TokenTable([token if index in own else b"" for index, token in enumerate(tokens)])
         self._ids = {token: label for label, token in enumerate(self.kept, 1)}
         self.labels = ("<blank>", *(tokens[index].decode("utf-8", "replace") for index in self.kept))
 
@@ -98,14 +100,18 @@ class TokenUnits:
         return self._table.text([self.kept[token - 1] for token in tokens if token != BLANK])
 
 
-def package_tokens(texts: Iterable[str]) -> TokenUnits:
+def package_tokens(texts: Iterable[str], limit: int = 0) -> TokenUnits:
     """Those of lower-case English, and whatever else these normalised transcripts are spelled with.
 
+    Args:
+        texts: The transcripts; of no account with a limit.
+        limit: Only so many tokens, see `first_tokens`; 0 for all.
+
     Raises:
-        AmiraError: The package's files are missing or have the wrong hash.
+        AmiraError: The package's files are missing or have the wrong hash, or so few tokens spell nothing.
     """
     tokens = parse(verified(TOKENIZER).read_bytes())
-    return TokenUnits(tokens, kept_tokens(tokens, texts))
+    return TokenUnits(tokens, first_tokens(tokens, limit) if limit else kept_tokens(tokens, texts))
 
 
 def kept_tokens(tokens: Sequence[bytes], texts: Iterable[str]) -> list[int]:
@@ -117,6 +123,23 @@ def kept_tokens(tokens: Sequence[bytes], texts: Iterable[str]) -> list[int]:
         for index, token in enumerate(tokens)
         if index in said or (index not in BYTES and _LOWER_CASE.fullmatch(token))
     ]
+
+
+def first_tokens(tokens: Sequence[bytes], limit: int) -> list[int]:
+    """The numbers of so many tokens of lower-case English: the single characters, and the pairs that were merged first.
+
+    A token's number is the rank of its merge, and what it was merged from has a lower one, so that these are the table
+    of the same algorithm stopped earlier: every word is spelled, in more and shorter tokens.
+
+    Raises:
+        AmiraError: There are as many single characters.
+    """
+    english = [index for index, token in enumerate(tokens) if index not in BYTES and _LOWER_CASE.fullmatch(token)]
+    single = [index for index, token in enumerate(tokens) if index not in BYTES and token in _SINGLE]
+    if limit <= len(single):
+        raise AmiraError(f"{limit} tokens are too few: {len(single)} are single characters")
+    merged = [index for index in english if index not in single]
+    return sorted([*single, *merged[: limit - len(single)]])
 
 
 def learn_pieces(texts: Iterable[str], size: int) -> bytes:
@@ -164,7 +187,7 @@ def open_units(config: TrainingConfig, texts: Iterable[str], folder: Path) -> Un
     if config.units == "characters":
         return CharacterUnits()
     if config.units == "tokens":
-        return package_tokens(texts)
+        return package_tokens(texts, config.token_limit)
     path = folder / BPE_FILE
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,8 @@ def section(facts: Mapping[str, Any] | None) -> str:
     teacher = f"; teacher `{training['teacher']}`" if training["teacher"] else ""
     kind = training.get("units")
     units = f"{training['bpe_size']} pieces of words" if kind == "bpe" else UNITS.get(kind, "characters")
+    if limit := training.get("token_limit"):
+        units = f"the first {limit} of {units}"
     whole = kind != "tokens" or "model" in training  # the head alone has no network of its own
     command = "python -m training" if whole else "python -m training.head --tokens"
     lines = [

@@ -41,6 +41,21 @@ def test_tokens_are_the_lower_case_ones_and_those_that_are_said() -> None:
     assert vocabulary.collapse(units, [0, first, first, 0, second, second]) == "at"
 
 
+@pytest.mark.models
+def test_the_first_tokens_spell_every_word_in_more_parts() -> None:
+    text = "the quick brown fox's jumping over lazy dogs again because zebras vex"
+    whole = vocabulary.package_tokens([text])
+    few, many = vocabulary.package_tokens([], 40), vocabulary.package_tokens([], 750)
+    assert (len(few.kept), len(many.kept)) == (40, 750)
+    assert set(few.labels) < set(many.labels) < {*whole.labels, "\u2581"}
+    spelled = [units.encode(text) for units in (few, many, whole)]
+    assert len(spelled[0]) > len(spelled[1]) > len(spelled[2]) >= len(text.split())
+    for units, ids in zip((few, many, whole), spelled, strict=True):
+        assert units.decode(ids) == text
+    with pytest.raises(AmiraError, match="28 tokens are too few: 28 are single characters"):
+        vocabulary.package_tokens([], 28)
+
+
 @pytest.mark.parametrize("seed", [None, 3])
 def test_batches_hold_every_utterance_once_and_keep_to_the_limit(seed: int | None) -> None:
     rng = np.random.default_rng(5)

@@ -279,6 +279,7 @@ def test_two_hearings_of_a_stream_are_in_chunks_of_lengths_of_their_own(tmp_path
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
+        ({"token_limit": 300}, "is for units"),
         ({"units": "tokens"}, "is for units"),
         ({"head": "module"}, "is for units"),
         ({"head": "module", "units": "tokens", "model": Model(frozen_layers=5)}, "what is frozen below them"),
@@ -385,4 +386,13 @@ def test_a_convolution_of_full_rank_is_its_factors() -> None:
     torch.testing.assert_close(up, whole, rtol=1e-4, atol=1e-4)
     assert factored({**small, **parts}, (12, 0)) == {}
     assert parts["conv2.down.weight"].shape == (12, 3, 4)
-    assert factored(small, (5, 0))["conv2.up.weight"].shape == (12, 5, 1)
+    fewer = factored(small, (5, 0))
+    assert fewer["conv2.up.weight"].shape == (12, 5, 1)
+    again = factored({**small, **parts}, (5, 0))  # from the factors: what the whole convolution would have given
+    for made in (fewer, again):
+        torch.testing.assert_close(again["conv2.up.bias"], small["conv2.bias"])
+        assert made["conv2.down.weight"].shape == (5, 3, 4)
+    product = [
+        torch.tensordot(made["conv2.up.weight"][..., 0], made["conv2.down.weight"], 1) for made in (fewer, again)
+    ]
+    torch.testing.assert_close(*product, rtol=1e-3, atol=1e-4)
