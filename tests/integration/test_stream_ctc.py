@@ -325,11 +325,18 @@ def test_a_model_over_another_is_made_from_its_weights_too(
     assert build_ctc.recipe(folder).sources()[below] == first == source.sha256(folder.parent / below)
 
 
-def test_the_browsers_model_has_at_most_eight_megabytes(tmp_path: Path) -> None:
-    """In INT8, with the layers and ranks that its training is configured with."""
-    plan = load_config(Path(__file__).parents[2] / "experiments" / "011-stream-ctc" / "draft.toml").model
-    tensors = stream_weights(plan.layers, plan.stem_rank)
-    config = {"streaming": True, "layers": plan.layers, "left_frames": plan.left_frames}
+@pytest.mark.parametrize("plan", ["draft", "draft-tokens"])
+def test_the_browsers_model_has_at_most_eight_megabytes(plan: str, tmp_path: Path) -> None:
+    """In INT8, with the layers, ranks and tokens that its training is configured with."""
+    training = load_config(Path(__file__).parents[2] / "experiments" / "011-stream-ctc" / f"{plan}.toml")
+    shape = training.model
+    tensors = stream_weights(shape.layers, shape.stem_rank)
+    config: dict[str, Any] = {"streaming": True, "layers": shape.layers, "left_frames": shape.left_frames}
+    if training.units == "tokens":
+        head = token_head(range(300, 300 + training.token_limit))
+        tensors = {key: value for key, value in tensors.items() if not key.startswith("head.")}
+        tensors |= {key: value for key, value in head.items() if key.split(".")[1] in UNITS}
+        config["units"] = "tokens"
     small = forms.ctc_forms(write_weights(tmp_path / NAME, tensors, **config))
     assert small.write(small.weights, small.small).ByteSize() <= 8_000_000
 
