@@ -76,7 +76,7 @@ class TrainingConfig(_Frozen):
             lower-case English. For a model that has no room for the whole table.
         init: Exported folders to start from, each over those before; below them lies the package's encoder.
         copies: Compute what the frozen layers make of the speech once, in so many files, the first undisturbed; 0: anew
-            at every step. For a CPU: 1.5 GB a copy of 12 hours.
+            at every step. For a CPU: 1.5 GB a copy of 12 hours, which trainings of fewer `hours` or more layers share.
         teacher: Exported folder of the model whose posteriors it learns from; empty for none.
         teacher_weight: Weight of the distance to the teacher's posteriors.
         hidden_weight: Weight of the distance to the teacher's hidden states.

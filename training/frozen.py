@@ -65,7 +65,8 @@ class Frozen:
         config, spoken = self._config, self._speech.utterances
         digest = hashlib.sha256(repr([(each.corpus, each.id, each.samples) for each in spoken]).encode())
         heard = config.augmentation.model_copy(update=NO_MASKS)
-        digest.update(repr((config.model, heard, config.seed, copy)).encode())
+        below = config.model.model_copy(update={"layers": config.model.frozen_layers})
+        digest.update(repr((below, heard, config.seed, copy)).encode())
         frozen = ("conv", "groupnorm", "stem", *(f"layers.{index}." for index in range(config.model.frozen_layers)))
         for name, value in network.state_dict().items():
             if name.startswith(frozen):

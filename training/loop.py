@@ -66,7 +66,7 @@ class Trainer:
         self.network = Network(config.model, config.dropout, self._head()).to(device)
         self.teacher = self._teacher()
         self._start_weights()
-        self.frozen = Frozen(self.network, config, self.speech, cache) if config.copies else None
+        self.frozen = Frozen(self.network, config, speech, cache) if config.copies else None
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = self._optimizer()
         self.step, self.elapsed_s = 0, 0.0

@@ -213,6 +213,13 @@ def test_upper_layers_learn_to_write_tokens_from_what_the_lower_ones_made_once(
     second.run()
     again = json.loads((tmp_path / "2" / "export" / "config.json").read_text("utf-8"))
     assert again["over"] == about["over"] == "below"
+    # So do fewer hours and more layers above.
+    four = config.model.model_copy(update={"layers": 4})
+    deep = config.model_copy(update={"model": four, "hours": 0.002, "steps": 1})
+    third = Trainer(deep, tmp_path / "3", tmp_path / "cache")
+    assert third.speech.hours < trainer.speech.hours
+    third.run()
+    assert len(load_exported(tmp_path / "3" / "export")[0].layers) == 4
     assert exported.base_of(tmp_path / "2" / "export", 3) == ""  # its third layer is its own
 
 
