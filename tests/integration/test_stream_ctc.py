@@ -68,9 +68,9 @@ def opened(folder: Path, name: str = "ort@fp32", threads: int = 1, **options: An
         yield stack.enter_context(registry.get(f"acoustic/{name}").open(context, **options))
 
 
-def offline(tensors: dict[str, np.ndarray], samples: Float32, chunk_frames: int) -> np.ndarray:
+def offline(tensors: dict[str, np.ndarray], samples: Float32, chunk_frames: int, layers: int = LAYERS) -> np.ndarray:
     return stream_oracle.log_probs(
-        tensors, samples, layers=LAYERS, chunk_frames=chunk_frames, left_frames=LEFT, mean=MEAN, deviation=STD
+        tensors, samples, layers=layers, chunk_frames=chunk_frames, left_frames=LEFT, mean=MEAN, deviation=STD
     )
 
 
@@ -288,13 +288,17 @@ def test_as_a_pipeline(built: Path, samples: Float32) -> None:
 
 @pytest.fixture(scope="module")
 def tokens_over_another(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, np.ndarray]]:
-    """Weights of an upper layer that writes tokens over another model's lower ones; built; and all of it as tensors."""
+    """Weights of upper layers that write tokens over another model's lowest; built; and all of it as tensors.
+
+    It has a layer more than the other one.
+    """
     tmp_path = tmp_path_factory.mktemp("over")
     config = {"streaming": True, "layers": LAYERS, "left_frames": LEFT, "stem_mean": MEAN, "stem_std": STD}
-    below, above = stream_weights(LAYERS), upper_layers(range(1, LAYERS), seed=9)
+    below, above = stream_weights(LAYERS), upper_layers(range(1, LAYERS + 1), seed=9)
     own = {key: value for key, value in token_head().items() if key.split(".")[1] in UNITS}
     own |= {key: value for key, value in above.items() if not key.startswith("head.")}
     write_weights(tmp_path / "weights" / NAME, below, **config)
+    config["layers"] = LAYERS + 1
     folder = write_weights(tmp_path / "weights" / "stream-ctc-tokens", own, **config, over=NAME, units="tokens")
     built = make(build_ctc.recipe(folder), tmp_path / "models", lambda text: None)
     table = Weights.of_decoder(fold(read_ort(source.verified(source.DECODER)))).embedding().value.T
@@ -310,7 +314,7 @@ def test_upper_layers_that_write_tokens_lie_over_another_models_lower_ones(
     samples: Float32,
 ) -> None:
     _, built, written = tokens_over_another
-    wanted = offline(written, samples, 7)
+    wanted = offline(written, samples, 7, LAYERS + 1)
     assert wanted.shape == (131, 41)
     with opened(built, name) as model:
         np.testing.assert_allclose(stream(model, samples), wanted, atol=tolerance)
