@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from harness.fingerprint import fingerprint
 from kernels import device
 from kernels.device_beam import BeamSearch
 from kernels.dispatch import problem
 from kernels.kernel_set import KernelSet
-from pipelines.paths import models_dir
 
 STREAMS, FRAMES, LABELS = 64, 500, 512
 SAMPLES = 480_000
@@ -40,7 +38,6 @@ def measured() -> dict[str, Any]:
     return {
         "bytes_per_s": _copied(), "cpu": cpu.implementation,
         "cupy": missing.reason if missing else None, "cases": found,
-        "fingerprint": fingerprint(models_dir(), []),
     }  # fmt: skip
 
 

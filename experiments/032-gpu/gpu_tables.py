@@ -32,7 +32,17 @@ def all_tables(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _machine(result: Mapping[str, Any]) -> str:
-    gpu, cpu = result["gpu"], result["fingerprint"]["cpu"]
+    sections: dict[str, list[str]] = {}
+    for name in ("lanes", "kernels", "server"):
+        if name in result:
+            sections.setdefault(_measured_on(result[name]), []).append(name)
+    if len(sections) == 1:
+        return next(iter(sections))
+    return "\n".join(f"- {', '.join(names)}: {machine}" for machine, names in sections.items())
+
+
+def _measured_on(section: Mapping[str, Any]) -> str:
+    gpu, cpu = section["gpu"], section["fingerprint"]["cpu"]
     features = [name for name in ("avx512f", "avx512_vnni", "amx_int8") if name in cpu["features"]]
     return (
         f"{gpu.get('name', 'a GPU that nobody names')}, driver {gpu.get('driver', 'unknown')}, beside one core at a "

@@ -71,8 +71,8 @@ def measure(sections: list[str], steps: int, seconds: float, output: Path) -> No
         "server": lambda: _server(seconds),
     }
     for section in sections:
-        result |= {"fingerprint": fingerprint(models_dir(), [MODEL]), "gpu": about()}
-        result[section] = run[section]()
+        where = {"fingerprint": fingerprint(models_dir(), [MODEL]), "gpu": about()}
+        result[section] = where | run[section]()
         output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
 
 
