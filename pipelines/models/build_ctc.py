@@ -86,7 +86,7 @@ MODELS: Mapping[str, _Model] = {
         ),
     ),
     "stream-ctc-tokens": _Model(
-        "The same layers with a head that writes the tokens of Moonshine's decoder: for servers",
+        "All of Moonshine's layers trained to hear speech chunk by chunk, with a head that writes its decoder's tokens",
         (
             "A word is written when it is over and not letter by letter: for partial results of sentences.",
             "No frame waits for audio behind its own chunk.",
